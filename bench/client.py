@@ -1,0 +1,131 @@
+"""The client of every HTTP server in the bench: one request on a new raw socket.
+
+The request is made before the clock is started and what is read is parsed after it was looked at,
+so the figures hold nothing of the client but its system calls.
+"""
+
+import json
+import socket
+import time
+from dataclasses import dataclass
+
+import h11
+
+HOST = "127.0.0.1"
+# A reply takes one or two seconds; a machine under load may need ten times that.
+PATIENCE = 60.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back. Times in seconds from before the connect, or before the first write.
+
+    `first` is the time of the first text, `total` that of the end. `problem` is why it is no
+    good answer, as far as the client can tell.
+    """
+
+    text: str
+    first: float
+    total: float
+    problem: str | None = None
+
+
+def ask(port: int, model: str, prompt: str, *, stream: bool, request_id: str) -> Answer:
+    """Ask the server on `port` one question, as a new conversation on a new connection."""
+    connection = h11.Connection(h11.CLIENT)
+    question = {"role": "user", "content": prompt}
+    body = json.dumps({"model": model, "stream": stream, "messages": [question]}).encode()
+    head = h11.Request(
+        method="POST",
+        target="/v1/chat/completions",
+        headers=[
+            ("host", f"{HOST}:{port}"),
+            ("content-type", "application/json"),
+            ("content-length", str(len(body))),
+            ("x-request-id", request_id),
+        ],
+    )
+    request = b"".join(connection.send(event) or b"" for event in (head, h11.Data(body)))
+    connection.send(h11.EndOfMessage())
+    reader = _StreamReader() if stream else _WholeReader()
+    first: float | None = None
+    problem: str | None = None
+    now = started = time.perf_counter()
+    try:
+        with socket.create_connection((HOST, port), PATIENCE) as sock:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.sendall(request)
+            while True:
+                data = sock.recv(65536)
+                now = time.perf_counter()
+                connection.receive_data(data)
+                over, problem = _take(connection, reader)
+                if first is None and reader.text:
+                    first = now - started
+                if over:
+                    break
+    except (OSError, ValueError, h11.RemoteProtocolError) as error:
+        problem = f"{type(error).__name__}: {error}"
+    if problem is None and not reader.complete:
+        problem = "the answer is not complete"
+    total = now - started
+    return Answer(reader.text, total if first is None else first, total, problem)
+
+
+class _StreamReader:
+    """Server-sent events of a chat completion."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.complete = False
+        self._pending = b""
+
+    def feed(self, data: bytes) -> None:
+        *events, self._pending = (self._pending + data).split(b"\n\n")
+        for event in events:
+            # The proxy begins with a comment.
+            if not event.startswith(b"data: "):
+                continue
+            data = event.removeprefix(b"data: ")
+            if data == b"[DONE]":
+                self.complete = True
+                continue
+            for choice in json.loads(data).get("choices", ()):
+                self.text += choice["delta"].get("content") or ""
+
+
+class _WholeReader:
+    """A chat completion in one piece."""
+
+    def __init__(self) -> None:
+        self._body = b""
+
+    @property
+    def complete(self) -> bool:
+        return bool(self.text)
+
+    @property
+    def text(self) -> str:
+        try:
+            return str(json.loads(self._body)["choices"][0]["message"]["content"])
+        except (ValueError, LookupError, TypeError):
+            return ""
+
+    def feed(self, data: bytes) -> None:
+        self._body += data
+
+
+def _take(
+    connection: h11.Connection, reader: _StreamReader | _WholeReader
+) -> tuple[bool, str | None]:
+    """Read on in what has arrived: whether the reply is over, and what is wrong with it."""
+    while True:
+        event = connection.next_event()
+        if event is h11.NEED_DATA:
+            return False, None
+        if isinstance(event, h11.Response) and event.status_code != 200:
+            return True, f"status {event.status_code}"
+        if isinstance(event, h11.Data):
+            reader.feed(bytes(event.data))
+        elif isinstance(event, h11.EndOfMessage | h11.ConnectionClosed):
+            return True, None

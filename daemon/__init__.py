@@ -1,0 +1,1 @@
+"""Decides: which worker serves which request, how many there are, and when all of it ends."""

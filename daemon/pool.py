@@ -1,0 +1,195 @@
+"""The pool: the tasks behind the scheduler's decisions.
+
+One task, the supervisor, calls the scheduler; everybody else leaves it a command. Each worker
+lives in a task of its own. `Pool.lease` is how a request comes to a worker.
+"""
+
+import math
+from collections.abc import Callable
+from copy import copy
+from functools import partial
+from typing import Protocol, TypeAlias
+
+import trio
+from structlog.typing import FilteringBoundLogger
+
+from maxd.daemon.lease import Lease
+from maxd.daemon.scheduler import Scheduler
+from maxd.daemon.slots import Key, Limits
+from maxd.workers.faults import Fault, ModelNotFound
+from maxd.workers.states import State
+from maxd.workers.worker import Launch, Readiness, Worker
+
+# A CLI that has just become ready goes on for about 2 s, using 0.15 s of CPU (2.1.330). Frozen
+# before that, it catches up in the turn it is thawed for: 1.7 times as long to the first token.
+SETTLE_SECONDS = 3.0
+
+Command: TypeAlias = Callable[[float], None]
+"""Something that has happened, told to the scheduler with the time (seconds, trio's clock)."""
+
+
+class Launcher(Protocol):
+    """Says how a worker is started now: with which CLI, environment and directory."""
+
+    def __call__(self, worker: str, key: Key, /) -> Launch: ...
+
+
+class Pool:
+    """Workers, and the requests that wait for one. Implements the scheduler's Effects."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        launcher: Launcher,
+        log: FilteringBoundLogger,
+        *,
+        freeze_idle: bool = True,
+        on_ready: Callable[[Readiness], None] = lambda readiness: None,
+        on_start_failed: Callable[[Fault], None] = lambda fault: None,
+    ) -> None:
+        self._scheduler = Scheduler(limits, self)
+        self._launcher = launcher
+        self._log = log
+        self._freeze_idle = freeze_idle
+        self._on_ready = on_ready
+        self._on_start_failed = on_start_failed
+        self._workers: dict[str, Worker] = {}
+        self._leases: dict[str, Lease] = {}
+        self._count = 0
+        self._nursery: trio.Nursery | None = None
+        # Unbounded, and safe: each request and each worker has at most a few commands in it.
+        self._tell, self._told = trio.open_memory_channel[Command](math.inf)
+
+    def __repr__(self) -> str:
+        return f"<Pool {self._scheduler!r}>"
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """The supervisor: runs until cancelled; then every worker's tree is killed, within 5 s."""
+        async with trio.open_nursery() as self._nursery:
+            # Behind what has been told already: perhaps that nothing can be served.
+            self.tell(self._scheduler.tick)
+            task_status.started()
+            while True:
+                wake = self._scheduler.wake_at(trio.current_time())
+                command: Command = self._scheduler.tick
+                with trio.move_on_at(math.inf if wake is None else wake):
+                    command = await self._told.receive()
+                command(trio.current_time())
+
+    def tell(self, command: Command) -> None:
+        """Leave the supervisor a command; never blocks."""
+        self._tell.send_nowait(command)
+
+    def open(self) -> None:
+        """Requests can be served (again)."""
+        self.tell(self._scheduler.open)
+
+    def close(self, fault: Fault, *, for_good: bool = False) -> None:
+        """Refuse every request with `fault` until `open`; turns that run go on. `for_good`: no
+        `open` and no other `close` has an effect after this one."""
+        self.tell(partial(self._scheduler.close, fault, for_good=for_good))
+
+    @property
+    def fault(self) -> Fault | None:
+        """Why requests are refused at the moment; None while they are served."""
+        return self._scheduler.fault
+
+    def counts(self) -> dict[State, int]:
+        """Workers by state."""
+        return self._scheduler.counts()
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for a worker."""
+        return self._scheduler.queued
+
+    def lease(self, key: Key, client: str, *, again: bool = False) -> Lease:
+        """Ask for a worker that is ready for `key`; `Lease.wait` waits for it.
+
+        `client` is whom the queue is fair to. `again`: the request has lost a worker before and
+        goes first among its client's.
+        """
+        self._count += 1
+        request = f"r{self._count}"
+        answering = partial(self.tell, partial(self._scheduler.answering, request))
+        lease = self._leases[request] = Lease(partial(self._close, request, key), answering)
+        self.tell(partial(self._scheduler.admit, request, key, client, again=again))
+        return lease
+
+    def _close(self, request: str, key: Key, lease: Lease) -> None:
+        del self._leases[request]
+        if lease.worker is None:
+            self.tell(partial(self._scheduler.withdraw, request))
+        else:
+            reason = "its turn is over" if lease.finished else "its turn was cut short"
+            self.tell(partial(self._scheduler.release, lease.worker.launch.id, reason))
+        if isinstance(lease.fault, ModelNotFound):
+            self.tell(partial(self._scheduler.forget, key))
+
+    def spawn(self, key: Key) -> str:
+        assert self._nursery is not None
+        self._count += 1
+        worker = Worker(self._launcher(f"w{self._count}", key))
+        self._workers[worker.launch.id] = worker
+        self._nursery.start_soon(self._live, worker)
+        return worker.launch.id
+
+    def grant(self, request: str, worker: str) -> None:
+        # A lease closed in this very moment is gone here; its withdrawal is among the commands.
+        if (lease := self._leases.get(request)) is not None:
+            self._workers[worker].thaw_nowait()
+            lease.grant(self._workers[worker])
+
+    def refuse(self, request: str, fault: Fault) -> None:
+        if (lease := self._leases.get(request)) is not None:
+            # A fault of its own: each raise adds the request's frames to what it raises.
+            lease.refuse(copy(fault))
+
+    def kill(self, worker: str, reason: str) -> None:
+        self._log.debug("kill worker", worker=worker, reason=reason)
+        self._workers[worker].kill_nowait()
+
+    async def _live(self, worker: Worker) -> None:
+        started = trio.current_time()
+
+        def ready(readiness: Readiness) -> None:
+            seconds = round(trio.current_time() - started, 3)
+            self._log.info("worker ready", worker=worker.launch.id, pid=worker.pid, after=seconds)
+            self._on_ready(readiness)
+            self.tell(partial(self._worker_ready, worker))
+
+        ended = await worker.live(ready)
+        if ended.fault is None:
+            self._log.info("worker gone", worker=worker.launch.id, stuck=ended.stuck)
+        else:
+            self._log.warning(
+                "worker died",
+                worker=worker.launch.id,
+                fault=ended.fault.message,
+                stuck=ended.stuck,
+                stderr=ended.stderr or None,
+            )
+        self.tell(partial(self._worker_gone, worker, ended.fault, ended.stuck))
+
+    def _worker_ready(self, worker: Worker, now: float) -> None:
+        self._scheduler.worker_ready(worker.launch.id, now)
+        if self._freeze_idle:
+            assert self._nursery is not None
+            self._nursery.start_soon(self._freeze_later, worker)
+
+    async def _freeze_later(self, worker: Worker) -> None:
+        await trio.sleep(SETTLE_SECONDS)
+        self.tell(partial(self._freeze, worker))
+
+    def _freeze(self, worker: Worker, now: float) -> None:
+        if self._scheduler.state(worker.launch.id) is State.SPARE:
+            worker.freeze_nowait()
+
+    def _worker_gone(self, worker: Worker, fault: Fault | None, stuck: bool, now: float) -> None:
+        del self._workers[worker.launch.id]
+        for lease in self._leases.values():
+            if lease.worker is worker:
+                lease.lose()
+        self._scheduler.worker_gone(worker.launch.id, now, fault=fault, stuck=stuck)
+        if self._scheduler.fault is not None:
+            self._on_start_failed(self._scheduler.fault)

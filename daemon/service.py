@@ -1,0 +1,131 @@
+"""The daemon put together: CLI, pool, turns and their end. What serves it over HTTP is injected."""
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Protocol
+
+import trio
+from structlog.typing import FilteringBoundLogger
+
+from maxd.daemon.backend import Backend
+from maxd.daemon.catalog import Catalog
+from maxd.daemon.lifecycle import drain_on_signal
+from maxd.daemon.memory import available_memory, worker_budget
+from maxd.daemon.pool import Pool
+from maxd.daemon.settings import Config
+from maxd.daemon.slots import Key, Limits
+from maxd.daemon.turns import Turns
+from maxd.workers.faults import BackendUnavailable, Fault
+from maxd.workers.profiles import BUILT_IN
+from maxd.workers.tree import make_environment
+from maxd.workers.worker import Launch, Readiness
+
+
+class Front(Protocol):
+    """Serves turns until `shutdown` is set and its replies have ended."""
+
+    def __call__(
+        self,
+        turns: Turns,
+        catalog: Catalog,
+        shutdown: trio.Event,
+        /,
+        *,
+        task_status: trio.TaskStatus[None],
+    ) -> Awaitable[None]: ...
+
+
+async def run(
+    config: Config,
+    environment: Mapping[str, str],
+    instance: str,
+    log: FilteringBoundLogger,
+    front: Front,
+    *,
+    on_serving: Callable[[], Awaitable[None]] | None = None,
+) -> None:
+    """Run the daemon until it is told to stop by a signal.
+
+    `environment` is what workers inherit; `instance` marks their process trees. `on_serving` is
+    run once requests are answered. Raises lifecycle.Stopped at a second signal. Cancelling ends
+    everything at once; the workers' trees are gone when this returns.
+    """
+    catalog = Catalog(config.models)
+    directory = config.working_directory()
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    shutdown = trio.Event()
+
+    def launch(worker: str, key: Key) -> Launch:
+        marker = f"{instance}/{worker}"
+        return Launch(
+            id=worker,
+            cli=os.fspath(backend.cli or "claude"),
+            profile=BUILT_IN[key.profile],
+            model=key.model,
+            directory=os.fspath(directory),
+            environment=make_environment(environment, marker),
+            marker=marker,
+            start_seconds=config.pool.start_timeout_seconds,
+            ask_models=catalog.wants_models,
+        )
+
+    def start_failed(fault: Fault) -> None:
+        backend.doubt()
+
+    def turn_failed(fault: Fault) -> None:
+        if isinstance(fault, BackendUnavailable):
+            backend.doubt()
+
+    def backend_changed(fault: BackendUnavailable | None) -> None:
+        if fault is None:
+            pool.open()
+        else:
+            pool.close(fault)
+
+    def worker_ready(readiness: Readiness) -> None:
+        catalog.note(readiness)
+
+    pool = Pool(
+        limits(config, catalog),
+        launch,
+        log,
+        freeze_idle=config.pool.freeze_idle,
+        on_ready=worker_ready,
+        on_start_failed=start_failed,
+    )
+    turns = Turns(pool, BUILT_IN, log, on_fault=turn_failed)
+    backend = Backend(config.cli.path, environment, log, backend_changed)
+    async with trio.open_nursery() as everything:
+        drain = partial(
+            drain_on_signal,
+            pool,
+            turns,
+            drain_seconds=config.server.drain_seconds,
+            stop_serving=shutdown.set,
+            log=log,
+        )
+        await everything.start(drain)
+        await everything.start(backend.run)
+        await everything.start(pool.run)
+        async with trio.open_nursery() as serving:
+            await serving.start(front, turns, catalog, shutdown)
+            if on_serving is not None:
+                serving.start_soon(on_serving)
+        everything.cancel_scope.cancel()
+
+
+def limits(config: Config, catalog: Catalog) -> Limits:
+    """What the scheduler may do. Raises ModelNotFound for a warm id that means nothing."""
+    pool = config.pool
+    workers = pool.max_workers or worker_budget(available_memory(), pool.memory_fraction)
+    return Limits(
+        max_workers=workers,
+        # Starting takes 0.6 s of CPU; more at once than processors only slow down each other.
+        max_starting=max(2, os.cpu_count() or 1),
+        spares=pool.spares,
+        warm=tuple(Key(*catalog.find(model_id)) for model_id in pool.warm),
+        warm_seconds=pool.warm_minutes * 60,
+        queue_length=pool.queue_length,
+        queue_seconds=pool.queue_seconds,
+    )

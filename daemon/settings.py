@@ -1,0 +1,298 @@
+"""The settings: each one's meaning, type, bounds and default.
+
+A setting is described once, here; the checks of a configuration, the example file and the
+table in the README are made of that.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+import platformdirs
+from msgspec import Meta, Struct, field, inspect
+
+from maxd.workers.models import MAX_LENGTH, NAME_PATTERN
+
+PREFIX: Final = "MAXD_"
+"""What the environment variable of every setting begins with."""
+
+# `title` says in words what the pattern allows. Relative paths would depend on where the daemon
+# was started.
+_Path = Annotated[
+    str,
+    Meta(
+        title="an absolute path (~/ is understood) or empty",
+        pattern=r"\A(?:(?:/|~/)[^\0]*)?\Z",
+        max_length=1024,
+    ),
+]
+_ModelId = Annotated[
+    str,
+    Meta(
+        title="a model id such as sonnet:chat",
+        pattern=r"\A[A-Za-z0-9._@/:\[\]-]+\Z",
+        max_length=MAX_LENGTH,
+    ),
+]
+_ModelName = Annotated[
+    str,
+    Meta(
+        title="a model name such as claude-sonnet-4",
+        pattern=rf"\A(?:{NAME_PATTERN})\Z",
+        max_length=MAX_LENGTH,
+    ),
+]
+_Host = Annotated[
+    str,
+    Meta(
+        title="a host name or an address",
+        pattern=r"\A[A-Za-z0-9._:%\[\]-]+\Z",
+        max_length=255,
+    ),
+]
+_Origin = Annotated[
+    str,
+    Meta(
+        title="an origin such as https://app.example",
+        pattern=r"\A[a-z][a-z0-9+.-]*://[^/\s@]+\Z",
+        max_length=255,
+    ),
+]
+
+
+class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The HTTP server."""
+
+    host: Annotated[
+        _Host, Meta(description="Address to listen on; beyond loopback an API key is required.")
+    ] = "127.0.0.1"
+    port: Annotated[
+        int, Meta(description="Port to listen on; 0 takes any free port.", ge=0, le=65535)
+    ] = 3456
+    max_body_bytes: Annotated[
+        int,
+        Meta(
+            description="Largest request body in bytes; the default is the Messages API's limit.",
+            ge=1024,
+            le=2**30,
+        ),
+    ] = 32 * 2**20
+    max_connections: Annotated[
+        int, Meta(description="Most connections open at once.", ge=1, le=100_000)
+    ] = 2000
+    drain_seconds: Annotated[
+        float,
+        Meta(
+            description="How long running turns may still take after a stop signal.", ge=0, le=3600
+        ),
+    ] = 20
+    send_timeout_seconds: Annotated[
+        float,
+        Meta(description="How long a client may leave a reply unread.", ge=1, le=3600),
+    ] = 30
+    heartbeat_seconds: Annotated[
+        float,
+        Meta(
+            description="How long a stream may be silent before a heartbeat is sent.", ge=1, le=300
+        ),
+    ] = 15
+    hold_status_seconds: Annotated[
+        float,
+        Meta(
+            description="How long a stream's status is held back, so that an early error "
+            "still gets its own status.",
+            ge=0,
+            le=300,
+        ),
+    ] = 20
+    allowed_hosts: Annotated[
+        tuple[_Host, ...],
+        Meta(description="Host names accepted besides those of loopback.", max_length=64),
+    ] = ()
+    allowed_origins: Annotated[
+        tuple[_Origin, ...],
+        Meta(description="Web origins whose pages may call the server.", max_length=64),
+    ] = ()
+
+
+class Cli(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The claude CLI."""
+
+    path: Annotated[
+        _Path, Meta(description="The claude program; empty searches the usual places.")
+    ] = ""
+
+
+class Pool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The pool of workers and the queue before it."""
+
+    max_workers: Annotated[
+        int,
+        Meta(description="Most workers at once; 0 takes it from the memory budget.", ge=0, le=1024),
+    ] = 0
+    memory_fraction: Annotated[
+        float,
+        Meta(
+            description="Part of the memory available at start that workers may use.",
+            ge=0.05,
+            le=0.95,
+        ),
+    ] = 0.5
+    spares: Annotated[
+        int, Meta(description="Spares kept for each profile and model in use.", ge=0, le=64)
+    ] = 1
+    warm: Annotated[
+        tuple[_ModelId, ...],
+        Meta(description="Model ids that have spares from the start.", max_length=64),
+    ] = ("sonnet", "sonnet:chat")
+    warm_minutes: Annotated[
+        float,
+        Meta(
+            description="How long after its last use a model id still has spares, in minutes.",
+            ge=0,
+            le=10_080,
+        ),
+    ] = 30
+    freeze_idle: Annotated[
+        bool, Meta(description="Whether idle spares are stopped, so that they use no CPU.")
+    ] = True
+    start_timeout_seconds: Annotated[
+        float,
+        Meta(description="How long a worker may take to become ready.", ge=1, le=600),
+    ] = 30
+    queue_length: Annotated[
+        int, Meta(description="Most requests that wait for a worker.", ge=0, le=100_000)
+    ] = 256
+    queue_seconds: Annotated[
+        float, Meta(description="How long a request may wait for a worker.", ge=0, le=3600)
+    ] = 120
+
+
+class Profiles(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What profiles have in common."""
+
+    directory: Annotated[
+        _Path,
+        Meta(
+            description="Working directory of the workers; empty is a folder of maxd's own "
+            "in the user's data directory.",
+        ),
+    ] = ""
+
+
+class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The log, which goes to stderr."""
+
+    format: Annotated[
+        Literal["auto", "text", "json"],
+        Meta(description="Form of a log line; auto is text on a terminal and json elsewhere."),
+    ] = "auto"
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="The least level that is logged."),
+    ] = "info"
+
+
+class State(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is kept between two runs."""
+
+    directory: Annotated[
+        _Path,
+        Meta(
+            description="Where the lock and the ledger lie; empty is the user's state directory.",
+        ),
+    ] = ""
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All settings. The attributes are the tables of the file."""
+
+    server: Server = field(default_factory=Server)
+    cli: Cli = field(default_factory=Cli)
+    pool: Pool = field(default_factory=Pool)
+    models: Annotated[
+        dict[_ModelName, _ModelName],
+        Meta(description="Further model names, and the CLI's model word for each.", max_length=256),
+    ] = field(default_factory=dict)
+    profiles: Profiles = field(default_factory=Profiles)
+    log: Log = field(default_factory=Log)
+    state: State = field(default_factory=State)
+
+    def state_directory(self) -> Path:
+        """`state.directory`, or the place the platform has for it."""
+        return _directory(self.state.directory, platformdirs.user_state_path("maxd"))
+
+    def working_directory(self) -> Path:
+        """`profiles.directory`, or a folder in the place the platform has for data."""
+        return _directory(
+            self.profiles.directory, platformdirs.user_data_path("maxd") / "workspace"
+        )
+
+
+class Setting(Struct, frozen=True, kw_only=True):
+    """One setting as `Config` describes it. `key` is None for a table that is free in its keys."""
+
+    table: str
+    key: str | None
+    annotation: Any
+    default: Any
+
+    @property
+    def path(self) -> str:
+        return self.table if self.key is None else f"{self.table}.{self.key}"
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.path.replace(".", "_").upper()
+
+    @property
+    def description(self) -> str:
+        info = inspect.type_info(self.annotation)
+        assert isinstance(info, inspect.Metadata), f"{self.path} has no description"
+        return str((info.extra_json_schema or {})["description"])
+
+    @property
+    def allowed(self) -> str:
+        return _allowed(inspect.type_info(self.annotation))
+
+
+def settings() -> Iterator[Setting]:
+    """Every setting, in the order of the file."""
+    for table in msgspec.structs.fields(Config):
+        if not (isinstance(table.type, type) and issubclass(table.type, Struct)):
+            yield Setting(table=table.name, key=None, annotation=table.type, default={})
+            continue
+        for entry in msgspec.structs.fields(table.type):
+            yield Setting(
+                table=table.name,
+                key=entry.name,
+                annotation=entry.type,
+                default=entry.default,
+            )
+
+
+def _allowed(info: inspect.Type) -> str:
+    match info:
+        case inspect.Metadata(extra_json_schema={"title": str(words)}):
+            return words
+        case inspect.Metadata():
+            return _allowed(info.type)
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.IntType():
+            return f"a whole number from {info.ge} to {info.le}"
+        case inspect.FloatType():
+            return f"a number from {info.ge:g} to {info.le:g}"
+        case inspect.LiteralType():
+            return "one of " + ", ".join(str(value) for value in info.values)
+        case inspect.VarTupleType():
+            return f"a list of at most {info.max_length}, each {_allowed(info.item_type)}"
+        case inspect.DictType():
+            return f"a table of name = model, each {_allowed(info.key_type)}"
+        case _:
+            raise NotImplementedError(info)
+
+
+def _directory(configured: str, default: Path) -> Path:
+    return Path(configured).expanduser() if configured else default

@@ -1,0 +1,101 @@
+"""What every request passes on its way in and out: an id, one spelling of its path, an end."""
+
+import re
+import secrets
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, cast
+
+from maxd.http.guard import Render, Reply, send_reply
+from maxd.workers.faults import Fault
+
+if TYPE_CHECKING:
+    from hypercorn.typing import (
+        ASGIFramework,
+        ASGIReceiveCallable,
+        ASGISendCallable,
+        ASGISendEvent,
+        Scope,
+    )
+
+_CLIENTS_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+
+
+class Front:
+    """The outermost ASGI app.
+
+    - `scope["state"]["request_id"]` is the client's `X-Request-Id` where it is well formed, or a
+      new one; it is on every reply.
+    - Base URLs come with and without `/v1`, with a trailing slash and with `//`: all of them
+      reach the route without.
+    - `scope["state"]["stack"]` is an AsyncExitStack that is left when the request ends, however
+      that happens: what a handler has put there cannot outlive the request.
+    - A Fault that nobody has answered is rendered, while no reply has begun.
+    """
+
+    def __init__(self, app: "ASGIFramework", render: Render) -> None:
+        self._app = app
+        self._render = render
+
+    async def __call__(
+        self, scope: "Scope", receive: "ASGIReceiveCallable", send: "ASGISendCallable"
+    ) -> None:
+        assert scope["type"] == "http"
+        request_id = _request_id(scope["headers"])
+        begun = False
+
+        async def send_with_id(event: "ASGISendEvent") -> None:
+            nonlocal begun
+            if event["type"] == "http.response.start":
+                begun = True
+                headers = [*event["headers"], (b"x-request-id", request_id)]
+                event = cast("ASGISendEvent", {**event, "headers": headers})
+            await send(event)
+
+        async with AsyncExitStack() as stack:
+            state = {"request_id": request_id.decode(), "stack": stack}
+            inner = cast("Scope", {**scope, "path": normal_path(scope["path"]), "state": state})
+            fault: Fault | None = None
+            try:
+                await self._app(inner, receive, send_with_id)
+            # A group: the app runs its handlers in a nursery.
+            except* Fault as group:
+                if begun:
+                    raise
+                fault = first_leaf(group)
+            if fault is not None:
+                await send_reply(send_with_id, self._render(fault))
+
+
+def first_leaf(group: BaseExceptionGroup[Fault]) -> Fault:
+    """The first fault in `group`."""
+    first = group.exceptions[0]
+    return first_leaf(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def normal_path(path: str) -> str:
+    """`path` without doubled and trailing slashes and without a leading `/v1`."""
+    segments = [segment for segment in path.split("/") if segment]
+    if segments[:1] == ["v1"]:
+        del segments[0]
+    return "/" + "/".join(segments)
+
+
+def with_request_id(render: Render) -> Render:
+    """`render` for replies to what never reached a Front: they get an id of their own."""
+
+    def render_with_id(fault: Fault) -> Reply:
+        status, headers, body = render(fault)
+        return status, [*headers, (b"x-request-id", _new_id())], body
+
+    return render_with_id
+
+
+def _new_id() -> bytes:
+    return b"req_" + secrets.token_hex(12).encode()
+
+
+def _request_id(headers: "list[tuple[bytes, bytes]] | object") -> bytes:
+    for name, value in cast("list[tuple[bytes, bytes]]", headers):
+        if name == b"x-request-id" and _CLIENTS_ID.fullmatch(value):
+            return value
+    return _new_id()

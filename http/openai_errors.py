@@ -1,0 +1,58 @@
+"""Faults in OpenAI's shape: status, headers and the envelope that its SDKs raise from."""
+
+import math
+
+import msgspec
+from msgspec import Struct
+
+from maxd.http.guard import Reply
+from maxd.workers.faults import Fault
+
+# The SDKs sleep through a long Retry-After or hammer on; past this they are told not to retry.
+LONGEST_RETRY_SECONDS = 60
+
+
+class ErrorBody(Struct):
+    """All four keys are always there: some clients index them."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorEnvelope(Struct):
+    error: ErrorBody
+
+
+def envelope(fault: Fault) -> bytes:
+    """The JSON body, which is also the data of an error event in a stream."""
+    body = ErrorBody(fault.message, _type(fault.status), fault.param, fault.code)
+    return msgspec.json.encode(ErrorEnvelope(body))
+
+
+def render(fault: Fault) -> Reply:
+    """The whole reply that tells `fault`."""
+    body = envelope(fault)
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+    ]
+    wait = fault.retry_after
+    if wait is not None:
+        headers.append((b"retry-after", str(max(1, math.ceil(wait))).encode()))
+    if not fault.retry or (wait is not None and wait > LONGEST_RETRY_SECONDS):
+        headers.append((b"x-should-retry", b"false"))
+    return fault.status, headers, body
+
+
+def _type(status: int) -> str:
+    match status:
+        case 429:
+            return "rate_limit_error"
+        case 403:
+            return "permission_error"
+        case _ if status < 500:
+            return "invalid_request_error"
+        case _:
+            return "server_error"

@@ -1,0 +1,170 @@
+"""OpenAI chat completions, outwards: from events to chunks, or to one object."""
+
+from collections.abc import Iterable
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from maxd.http.openai_errors import envelope
+from maxd.workers.faults import Fault
+from maxd.workers.turn import Event, Finished, TextDelta, Usage
+
+FINISH = {
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "refusal": "content_filter",
+}
+"""Stop reasons of the Messages API that are not `stop` in OpenAI's words."""
+
+_encoder = msgspec.json.Encoder()
+
+
+class PromptDetails(Struct):
+    cached_tokens: int
+
+
+class CompletionDetails(Struct):
+    reasoning_tokens: int
+
+
+class ChatUsage(Struct):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptDetails
+    completion_tokens_details: CompletionDetails
+
+
+class ChunkDelta(Struct, omit_defaults=True):
+    role: str | UnsetType = UNSET
+    content: str | UnsetType = UNSET
+
+
+class ChunkChoice(Struct):
+    delta: ChunkDelta
+    finish_reason: str | None = None
+    index: int = 0
+    logprobs: None = None
+
+
+class Chunk(Struct):
+    id: str
+    created: int
+    model: str
+    choices: list[ChunkChoice]
+    usage: ChatUsage | UnsetType | None = UNSET
+    object: str = "chat.completion.chunk"
+
+
+class AnswerMessage(Struct):
+    content: str
+    role: str = "assistant"
+    refusal: None = None
+
+
+class Choice(Struct):
+    message: AnswerMessage
+    finish_reason: str
+    index: int = 0
+    logprobs: None = None
+
+
+class Completion(Struct):
+    id: str
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: ChatUsage
+    object: str = "chat.completion"
+
+
+class StreamEncoder:
+    """Events of one turn as server-sent events. `reply_id`, `created` and `model` never change."""
+
+    def __init__(self, *, reply_id: str, created: int, model: str, include_usage: bool) -> None:
+        self._id = reply_id
+        self._created = created
+        self._model = model
+        self._include_usage = include_usage
+        self._begun = False
+
+    def encode(self, events: Iterable[Event]) -> bytes:
+        """The bytes to send for `events`, in one piece; may be empty."""
+        out = b"".join(self._event(event) for event in events)
+        return self._begin() + out if out else b""
+
+    def heartbeat(self) -> bytes:
+        """A chunk that says nothing: the only keep-alive that every client's timers count."""
+        return self._begin() + self._chunk(ChunkDelta())
+
+    def error(self, fault: Fault) -> bytes:
+        """The end of a stream that failed; no `[DONE]` follows, or clients take it for success."""
+        return _data(envelope(fault))
+
+    def _begin(self) -> bytes:
+        if self._begun:
+            return b""
+        self._begun = True
+        return self._chunk(ChunkDelta(role="assistant", content=""))
+
+    def _event(self, event: Event) -> bytes:
+        match event:
+            case TextDelta(text):
+                return self._chunk(ChunkDelta(content=text))
+            case Finished(stop_reason, usage):
+                end = self._chunk(ChunkDelta(), FINISH.get(stop_reason, "stop"))
+                if self._include_usage:
+                    end += self._send([], _usage(usage))
+                return end + b"data: [DONE]\n\n"
+            case _:
+                return b""
+
+    def _chunk(self, delta: ChunkDelta, finish: str | None = None) -> bytes:
+        # With include_usage every other chunk carries `usage: null`, as OpenAI's own do.
+        return self._send([ChunkChoice(delta, finish)], None if self._include_usage else UNSET)
+
+    def _send(self, choices: list[ChunkChoice], usage: ChatUsage | UnsetType | None) -> bytes:
+        chunk = Chunk(self._id, self._created, self._model, choices, usage)
+        return _data(_encoder.encode(chunk))
+
+
+class Collector:
+    """Events of one turn as one object."""
+
+    def __init__(self, *, reply_id: str, created: int, model: str) -> None:
+        self._id = reply_id
+        self._created = created
+        self._model = model
+        self._text: list[str] = []
+
+    def feed(self, events: Iterable[Event]) -> bytes | None:
+        """The body of the reply once the turn is finished; None until then."""
+        for event in events:
+            match event:
+                case TextDelta(text):
+                    self._text.append(text)
+                case Finished(stop_reason, usage):
+                    choice = Choice(
+                        AnswerMessage("".join(self._text)), FINISH.get(stop_reason, "stop")
+                    )
+                    return _encoder.encode(
+                        Completion(self._id, self._created, self._model, [choice], _usage(usage))
+                    )
+                case _:
+                    pass
+        return None
+
+
+def _usage(usage: Usage) -> ChatUsage:
+    prompt = usage.input_tokens + usage.cache_creation_tokens + usage.cache_read_tokens
+    return ChatUsage(
+        prompt_tokens=prompt,
+        completion_tokens=usage.output_tokens,
+        total_tokens=prompt + usage.output_tokens,
+        prompt_tokens_details=PromptDetails(usage.cache_read_tokens),
+        completion_tokens_details=CompletionDetails(usage.thinking_tokens),
+    )
+
+
+def _data(body: bytes) -> bytes:
+    return b"data: " + body + b"\n\n"

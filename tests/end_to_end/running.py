@@ -1,0 +1,196 @@
+"""The real parts as processes: a loopback model, and `maxd serve` with the real CLI before it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import Any
+
+import httpx
+import openai
+import psutil
+
+from maxd.workers.loopback import environment
+
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+
+
+class LoopbackProcess:
+    """`python -m maxd.workers.loopback` and what it was asked."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "maxd.workers.loopback"], stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        self.base_url = self._process.stdout.readline().strip()
+        self._client = httpx.Client(base_url=self.base_url)
+
+    def requests(self) -> list[dict[str, Any]]:
+        """The requests to the model so far, oldest first."""
+        recorded: list[dict[str, Any]] = self._client.get("/loopback/requests").json()
+        return recorded
+
+    def conversations(self) -> list[list[tuple[str, str]]]:
+        """Of each request the messages as (role, text), without what the CLI adds."""
+        return [spoken(request["body"]["messages"]) for request in self.requests()]
+
+    def forget(self) -> None:
+        self._client.delete("/loopback/requests")
+
+    def close(self) -> None:
+        self._client.close()
+        self._process.terminate()
+        self._process.wait(STOP_SECONDS)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+def spoken(messages: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """The messages of user and assistant, their texts joined."""
+    said = []
+    for message in messages:
+        content = message["content"]
+        blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        texts = [
+            block["text"]
+            for block in blocks
+            if block["type"] == "text" and not block["text"].startswith("<system-reminder>")
+        ]
+        if message["role"] in ("user", "assistant") and texts:
+            said.append((message["role"], "".join(texts)))
+    return said
+
+
+class DaemonProcess:
+    """`maxd serve` on a free port, with a state directory and home of its own."""
+
+    def __init__(
+        self, root: Path, base_url: str, variables: Mapping[str, str] | None = None
+    ) -> None:
+        home = root / "home"
+        home.mkdir(exist_ok=True)
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            **environment(base_url, str(home)),
+            "CLAUDE_CODE_MAX_RETRIES": "0",
+            "MAXD_STATE_DIRECTORY": str(root / "state"),
+            "MAXD_PROFILES_DIRECTORY": str(root / "workspace"),
+            "MAXD_SERVER_PORT": "0",
+            "MAXD_LOG_FORMAT": "json",
+            "MAXD_LOG_LEVEL": "debug",
+            "MAXD_POOL_MAX_WORKERS": "4",
+            **(variables or {}),
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "maxd.daemon", "serve"],
+            env=self.environment,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=root,
+        )
+        self._lines: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+        self.log: list[dict[str, Any]] = []
+        self._reader = threading.Thread(target=self._read_log)
+        self._reader.start()
+        self.base_url = ""
+
+    def _read_log(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                entry = {"event": line.rstrip()}
+            self.log.append(entry)
+            self._lines.put(entry)
+        self._lines.put(None)
+
+    def wait_log(
+        self, event: str, seconds: float = START_SECONDS, **fields: object
+    ) -> dict[str, Any]:
+        """The next log entry of this event and fields. Raises AssertionError without one."""
+        while True:
+            try:
+                entry = self._lines.get(timeout=seconds)
+            except Empty:
+                entry = None
+            if entry is None:
+                raise AssertionError(f"no {event!r} in the log: {self.log}")
+            if entry["event"] == event and fields.items() <= entry.items():
+                return entry
+
+    def wait_serving(self) -> "DaemonProcess":
+        self.base_url = self.wait_log("serving")["url"]
+        return self
+
+    def client(self, **options: Any) -> openai.OpenAI:
+        """The official SDK, without its retries."""
+        settings = {"api_key": "not-needed", "max_retries": 0, "timeout": 60.0, **options}
+        return openai.OpenAI(base_url=f"{self.base_url}/v1", **settings)
+
+    def tree(self) -> list[psutil.Process]:
+        """The daemon's processes: keepers, workers and what these have started."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Signal the daemon and wait for its end; its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self, seconds: float = STOP_SECONDS) -> int:
+        code = self.process.wait(seconds)
+        self._reader.join(STOP_SECONDS)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+        return code
+
+    def __enter__(self) -> "DaemonProcess":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.process.stderr is not None and not self.process.stderr.closed:
+            if self.process.poll() is None:
+                self.process.kill()
+            self.wait()
+
+
+@contextmanager
+def loopback_process() -> Iterator[LoopbackProcess]:
+    model = LoopbackProcess()
+    try:
+        yield model
+    finally:
+        model.close()
+
+
+def directive(**reply: Any) -> str:
+    """A prompt that tells the loopback model what to answer."""
+    return f"<<loopback {json.dumps(reply)} >>"
+
+
+def real_cli() -> str:
+    """The CLI that the daemon finds here."""
+    found = shutil.which("claude")
+    if found is not None:
+        return found
+    from maxd.workers.cli import bundled_cli
+
+    bundled = bundled_cli()
+    assert bundled is not None, "install the extra: pip install maxd[cli]"
+    return str(bundled)

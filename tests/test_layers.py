@@ -1,0 +1,124 @@
+"""The structure that ARCHITECTURE.md promises."""
+
+import ast
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# Which packages a module of each may import.
+ALLOWED = {
+    "workers": {"workers"},
+    "daemon": {"daemon", "workers"},
+    "http": {"http", "daemon", "workers"},
+}
+# The composition root joins them.
+EXCEPTION = Path("daemon/main.py")
+# Decisions are plain code: they are tested by calls, with neither tasks nor clocks.
+PURE = (
+    "workers/turn.py",
+    "workers/faults.py",
+    "workers/lines.py",
+    "workers/messages.py",
+    "workers/binding.py",
+    "workers/protocol.py",
+    "workers/policy.py",
+    "workers/profiles.py",
+    "workers/models.py",
+    "workers/states.py",
+    "workers/verdict.py",
+    "workers/loopback/reply.py",
+    "workers/loopback/script.py",
+    "workers/loopback/wire.py",
+    "daemon/backoff.py",
+    "daemon/catalog.py",
+    "daemon/config.py",
+    "daemon/fair_queue.py",
+    "daemon/release.py",
+    "daemon/scheduler.py",
+    "daemon/settings.py",
+    "http/openai_chat.py",
+    "http/openai_errors.py",
+    "http/openai_fields.py",
+    "http/openai_models.py",
+    "http/openai_reply.py",
+)
+
+
+def modules() -> list[Path]:
+    return sorted(
+        path.relative_to(ROOT) for folder in ALLOWED for path in (ROOT / folder).rglob("*.py")
+    )
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", modules(), ids=str)
+def test_imports_go_one_way(path: Path) -> None:
+    if path == EXCEPTION:
+        return
+    ours = {name.split(".")[1] for name in imports(path) if name.startswith("maxd.")}
+    assert ours <= ALLOWED[path.parts[0]]
+
+
+@pytest.mark.parametrize("path", PURE)
+def test_pure_modules_import_no_trio(path: str) -> None:
+    assert not {
+        name for name in imports(Path(path)) if name.split(".")[0] in ("trio", "quart_trio")
+    }
+
+
+@pytest.mark.parametrize("path", modules(), ids=str)
+def test_modules_stay_small(path: Path) -> None:
+    assert len((ROOT / path).read_text().splitlines()) <= 400
+
+
+def test_nothing_shadows_the_standard_library_or_the_package() -> None:
+    for wrong in ("http/__init__.py", "tests/http/__init__.py", "maxd"):
+        assert not (ROOT / wrong).exists()
+
+
+def test_the_wheel_holds_every_module(tmp_path: Path) -> None:
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
+        "packages"
+    ]
+    folders = {"maxd." + ".".join(path.parent.parts) for path in modules()}
+    assert folders == set(packages)
+    # A copy: what an earlier build has left beside the sources would get into the wheel.
+    source = tmp_path / "source"
+    for folder in ALLOWED:
+        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("*.pyc"))
+    for file in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / file, source)
+    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(source)]
+    subprocess.run(command, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name for name in archive.namelist() if name.endswith(".py")}
+        archive.extractall(tmp_path / "installed")
+    assert held == {f"maxd/{path}" for path in modules()}
+    names = sorted(name[:-3].replace("/", ".").removesuffix(".__init__") for name in held)
+    code = [
+        "import sys",
+        # An editable installation answers before sys.path is looked at.
+        "sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]",
+        f"sys.path.insert(0, {str(tmp_path / 'installed')!r})",
+        *(f"import {name}" for name in names if not name.endswith(("__main__", "keeper"))),
+        "assert 'installed' in maxd.daemon.__file__, maxd.daemon.__file__",
+    ]
+    subprocess.run(
+        [sys.executable, "-I", "-c", "\n".join(code)], check=True, cwd=tmp_path, timeout=60
+    )

@@ -1,0 +1,27 @@
+"""The README prints what the code says."""
+
+import re
+from pathlib import Path
+
+from maxd.daemon.demo import EXAMPLES
+from maxd.http import openai_fields
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def between(marker: str) -> str:
+    return README.split(f"<!-- {marker} -->")[1].split(f"<!-- /{marker} -->")[0].strip()
+
+
+def test_fields_of_a_request() -> None:
+    assert between("fields") == openai_fields.markdown_table()
+
+
+def test_examples_are_those_of_the_demo() -> None:
+    printed = EXAMPLES.format(base="http://127.0.0.1:3456")
+    commands = re.findall(r"^    (curl .*?}')$", printed, re.MULTILINE | re.DOTALL)
+    assert len(commands) == 2
+    for command in commands:
+        assert command in README
+    snippet = printed[printed.index("from openai") : printed.index("\nCtrl-C")]
+    assert "\n".join(line[4:] for line in f"    {snippet}".splitlines()).strip() in README

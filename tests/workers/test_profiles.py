@@ -1,0 +1,53 @@
+"""What a profile makes of the command line."""
+
+import pytest
+
+from maxd.workers.profiles import AGENT, BUILT_IN, CHAT, DEFAULT, Profile, command_line
+
+
+@pytest.mark.parametrize("profile", BUILT_IN.values(), ids=BUILT_IN)
+def test_every_worker_speaks_json_both_ways_and_asks_over_stdio(profile: Profile) -> None:
+    argv = command_line("/usr/bin/claude", profile, "sonnet")
+    assert argv[0] == "/usr/bin/claude"
+    assert {
+        "--print",
+        "--input-format=stream-json",
+        "--output-format=stream-json",
+        "--verbose",
+        "--include-partial-messages",
+        "--no-session-persistence",
+        "--permission-mode=default",
+        "--permission-prompt-tool=stdio",
+        "--model=sonnet",
+    } <= set(argv)
+
+
+@pytest.mark.parametrize("profile", BUILT_IN.values(), ids=BUILT_IN)
+def test_checks_are_never_skipped(profile: Profile) -> None:
+    argv = " ".join(command_line("claude", profile, "sonnet"))
+    assert "dangerously" not in argv
+    assert "bypass" not in argv
+
+
+def test_chat_has_no_tools_and_nothing_of_the_users_own() -> None:
+    argv = command_line("claude", CHAT, "sonnet")
+    assert {"--tools=", "--setting-sources=", "--strict-mcp-config"} <= set(argv)
+
+
+def test_agent_is_as_the_user_has_set_it_up() -> None:
+    argv = command_line("claude", AGENT, "sonnet")
+    assert not [word for word in argv if word.startswith(("--tools", "--setting", "--strict"))]
+
+
+@pytest.mark.parametrize("profile", BUILT_IN.values(), ids=BUILT_IN)
+@pytest.mark.parametrize("model", ["opus", "sonnet[1m]", "us.anthropic.claude-x-v1:0", "--help"])
+def test_every_word_is_one_option_whatever_the_model_is(profile: Profile, model: str) -> None:
+    argv = command_line("claude", profile, model)
+    assert f"--model={model}" in argv
+    assert model not in argv
+    assert all(word.startswith("--") for word in argv[1:])
+
+
+def test_the_default_is_a_profile_and_names_are_their_own() -> None:
+    assert DEFAULT in BUILT_IN
+    assert all(profile.name == name for name, profile in BUILT_IN.items())

@@ -1,0 +1,161 @@
+"""Everything that can go wrong with a request, typed by whose fault it is.
+
+A fault carries what every dialect needs to tell it: a status, a code, a message that is safe to
+show (never a prompt, never the CLI's raw words) and, where waiting helps, for how long.
+A dialect renders it once; nothing else turns an exception into a reply.
+"""
+
+from typing import ClassVar, Literal, TypeAlias
+
+Blame: TypeAlias = Literal["client", "ours", "worker", "upstream"]
+
+
+class Fault(Exception):
+    """The base of all faults. `message` names the fix where there is one.
+
+    `retry_after` is in seconds. `retry` is False where trying again cannot help, so that clients
+    which multiply retries are told not to.
+    """
+
+    blame: ClassVar[Blame] = "ours"
+    status: int = 500
+    code: str | None = None
+    retry_after: float | None = None
+    retry: bool = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        if code is not None:
+            self.code = code
+        if status is not None:
+            self.status = status
+        if retry_after is not None:
+            self.retry_after = retry_after
+
+
+class BadRequest(Fault):
+    """The request cannot be served as it is; `param` names the field."""
+
+    blame = "client"
+    status = 400
+    retry = False
+
+
+class ModelNotFound(Fault):
+    """The model or the profile does not exist."""
+
+    blame = "client"
+    status = 404
+    code = "model_not_found"
+    retry = False
+
+
+class Forbidden(Fault):
+    """A page or host that may not talk to this server."""
+
+    blame = "client"
+    status = 403
+    code = "forbidden"
+    retry = False
+
+
+class TooLarge(Fault):
+    """The body is over a limit."""
+
+    blame = "client"
+    status = 413
+    code = "request_too_large"
+    retry = False
+
+
+class ContextTooLong(Fault):
+    """The conversation does not fit the model's context window."""
+
+    blame = "client"
+    status = 400
+    code = "context_length_exceeded"
+    retry = False
+
+
+class Overloaded(Fault):
+    """The queue is full, the wait was too long, or the daemon is stopping."""
+
+    status = 503
+    code = "overloaded"
+    retry_after = 5.0
+
+
+class BackendUnavailable(Fault):
+    """There is no CLI that could answer: missing, logged out, or it cannot start."""
+
+    status = 503
+    code = "backend_unavailable"
+    # The daemon looks for the CLI and its login again within that time.
+    retry_after = 30.0
+    retry = False
+
+
+class WorkerDied(Fault):
+    """A worker ended in the middle of a turn it had accepted."""
+
+    blame = "worker"
+    status = 502
+    code = "worker_died"
+
+
+class WorkerStartFailed(Fault):
+    """A worker ended, or said nothing, before it was ready. No client has been promised it."""
+
+    blame = "worker"
+    status = 503
+    code = "backend_unavailable"
+    retry_after = 30.0
+    retry = False
+
+
+class ProtocolBroken(WorkerDied):
+    """A worker said something that this protocol does not allow; it can no longer be trusted."""
+
+    code = "worker_protocol"
+
+
+class UpstreamFault(Fault):
+    """The service behind the CLI refused or failed."""
+
+    blame = "upstream"
+    status = 502
+    code = "upstream_error"
+
+
+class UsageLimit(UpstreamFault):
+    """The account's usage window is used up until `retry_after`."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+    retry = False
+
+
+class RateLimited(UpstreamFault):
+    """The service asks to slow down."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+    retry_after = 10.0
+
+
+class UpstreamOverloaded(UpstreamFault):
+    """The service is overloaded."""
+
+    status = 503
+    code = "overloaded"
+    retry_after = 10.0

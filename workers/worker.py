@@ -1,0 +1,262 @@
+"""A worker: one CLI process and the one task that owns it, until its tree is gone."""
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TypeAlias
+
+import trio
+from msgspec import Struct
+
+from maxd.workers.faults import Fault, WorkerDied, WorkerStartFailed
+from maxd.workers.process import Killed, Process, open_process
+from maxd.workers.profiles import Profile, command_line
+from maxd.workers.protocol import Models, Protocol, Ready
+from maxd.workers.turn import Event, Finished, Turn
+
+READ_SIZE = 256 * 1024
+# A reader this many reads behind stops the worker from reading further: backpressure.
+OUTBOX_LENGTH = 64
+STDERR_KEPT = 2000
+STDERR_SECONDS = 0.5
+# Output that is still in the pipe when the process has gone is read for this long.
+LAST_WORDS_SECONDS = 1.0
+# A CLI whose stdin is closed ends by itself within about 35 ms (2.1.330); with MCP servers of the
+# user's own it takes longer. After this it is killed.
+GRACE_SECONDS = 1.0
+
+Outbox: TypeAlias = "trio.MemorySendChannel[list[Event] | Fault]"
+
+
+class Launch(Struct, frozen=True, kw_only=True):
+    """What it takes to start a worker. `marker` is in the environment of its whole tree."""
+
+    id: str
+    cli: str
+    profile: Profile
+    model: str
+    directory: str
+    environment: Mapping[str, str]
+    marker: str
+    start_seconds: float
+    ask_models: bool = False
+
+
+class Readiness(Struct, frozen=True):
+    """What a worker said when it became ready."""
+
+    version: str
+    models: Models | None
+
+
+class Ended(Struct, frozen=True):
+    """How a worker's life ended. `fault` is None when it was killed on demand or has served.
+
+    `stderr` is the end of what it printed there, kept only while it had not been given a
+    conversation. `stuck`: its process tree could not be killed.
+    """
+
+    fault: Fault | None
+    stuck: bool
+    stderr: str = ""
+
+
+class Worker:
+    """One CLI process, used for one turn.
+
+    `live` is the task that owns it. The other methods are called by the supervisor's task and
+    only leave word for `live`.
+    """
+
+    def __init__(self, launch: Launch) -> None:
+        self.launch = launch
+        self._process: Process | None = None
+        self._protocol = Protocol(launch.profile)
+        self._life = trio.CancelScope()
+        self._conversation = trio.CancelScope()
+        self._assigned = trio.Event()
+        self._turn: Turn | None = None
+        self._outbox: Outbox | None = None
+        self._finished = False
+        self._stderr = bytearray()
+        self._stderr_ended = trio.Event()
+
+    def __repr__(self) -> str:
+        pid = None if self._process is None else self._process.pid
+        return f"<Worker {self.launch.id}, pid {pid}, {self._protocol.phase.name.lower()}>"
+
+    @property
+    def pid(self) -> int | None:
+        """The CLI's process id; None before it has been started."""
+        return None if self._process is None else self._process.pid
+
+    def assign_nowait(self, turn: Turn, outbox: Outbox) -> None:
+        """Give the ready worker its turn. Events come through `outbox`, in lists that were ready
+        together; it ends with a list that holds Finished, or with a Fault, and is then closed."""
+        self._turn, self._outbox = turn, outbox
+        self._stderr.clear()
+        self._assigned.set()
+
+    def kill_nowait(self) -> None:
+        """End the worker, whatever it is doing."""
+        self._life.cancel()
+
+    def freeze_nowait(self) -> None:
+        """Stop the idle process (SIGSTOP), so that it costs no CPU."""
+        if self._process is not None:
+            self._process.freeze_nowait()
+
+    def thaw_nowait(self) -> None:
+        """Let a frozen process go on."""
+        if self._process is not None:
+            self._process.thaw_nowait()
+
+    async def live(self, on_ready: Callable[[Readiness], None]) -> Ended:
+        """Start the process, serve the one turn, kill the tree; return how it ended.
+
+        Never raises a Fault: what went wrong in a turn is told through its outbox, and in the
+        result. Cancelling kills the tree first, within 5 s.
+        """
+        launch = self.launch
+        argv = command_line(launch.cli, launch.profile, launch.model)
+        fault: Fault | None = None
+        stuck = False
+        try:
+            with self._life:
+                self._process = await open_process(
+                    argv, env=launch.environment, cwd=launch.directory, marker=launch.marker
+                )
+                fault = await self._serve(self._process, on_ready)
+        except WorkerStartFailed as failed:
+            fault = failed
+        finally:
+            if self._outbox is not None:
+                self._outbox.close()
+            if self._process is not None:
+                # An orderly end lets the user's MCP servers close; anything else gets no time.
+                killed = await self._process.kill(GRACE_SECONDS if self._finished else 0.0)
+                await self._process.aclose()
+                stuck = killed is Killed.STUCK
+        return Ended(fault, stuck, self._stderr.decode(errors="replace"))
+
+    async def _serve(self, process: Process, on_ready: Callable[[Readiness], None]) -> Fault | None:
+        """The life between start and kill; returns the fault that ended it, if one did."""
+        fault: Fault | None = None
+        writes, to_write = trio.open_memory_channel[bytes](math.inf)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._write, process, to_write)
+            nursery.start_soon(self._drain_stderr, process)
+            nursery.start_soon(self._watch_exit, process)
+            try:
+                with self._conversation:
+                    on_ready(await self._become_ready(process, writes))
+                    await self._assigned.wait()
+                    await self._answer(process, writes)
+                if self._conversation.cancelled_caught:
+                    raise WorkerDied("the claude CLI ended by itself")
+            except Fault as raised:
+                fault = raised
+            if isinstance(fault, WorkerStartFailed):
+                # Why it could not start is on stderr, which may come after the end of stdout.
+                with trio.move_on_after(STDERR_SECONDS):
+                    await self._stderr_ended.wait()
+            nursery.cancel_scope.cancel()
+        if fault is not None and self._outbox is not None:
+            # Not awaited: a reader that is gone or behind is told by the closing of the outbox.
+            with suppress(trio.WouldBlock, trio.BrokenResourceError):
+                self._outbox.send_nowait(fault)
+        return fault
+
+    async def _watch_exit(self, process: Process) -> None:
+        """End the conversation when the process has gone, though a stranger may hold its pipe
+        open; what it said before its end is in the pipe and is still read."""
+        with suppress(WorkerDied):
+            await process.wait()
+        last_words = LAST_WORDS_SECONDS if self._assigned.is_set() else 0.0
+        self._conversation.deadline = trio.current_time() + last_words
+
+    async def _become_ready(
+        self, process: Process, writes: "trio.MemorySendChannel[bytes]"
+    ) -> Readiness:
+        """Wait for the answer that proves the process ready. Raises WorkerStartFailed."""
+        writes.send_nowait(self._protocol.ask_ready())
+        version: str | None = None
+        try:
+            with trio.fail_after(self.launch.start_seconds):
+                while True:
+                    for output in await self._read(process, writes):
+                        match output:
+                            case Ready() if self.launch.ask_models:
+                                version = output.version
+                                writes.send_nowait(self._protocol.ask_models())
+                            case Ready():
+                                return Readiness(output.version, None)
+                            case Models() if version is not None:
+                                return Readiness(version, output)
+                            case Fault():
+                                raise output
+                            case _:
+                                pass
+        except trio.TooSlowError:
+            seconds = self.launch.start_seconds
+            raise WorkerStartFailed(
+                f"the claude CLI did not answer within {seconds:.0f} s of its start"
+            ) from None
+        except WorkerDied as fault:
+            raise WorkerStartFailed("the claude CLI ended before it was ready") from fault
+
+    async def _answer(self, process: Process, writes: "trio.MemorySendChannel[bytes]") -> None:
+        """Run the turn. Raises the Fault that ended it."""
+        assert self._turn is not None
+        assert self._outbox is not None
+        writes.send_nowait(self._protocol.begin(self._turn))
+        while not self._finished:
+            events: list[Event] = []
+            fault: Fault | None = None
+            for output in await self._read(process, writes):
+                match output:
+                    case Fault():
+                        fault = output
+                    case Ready() | Models():
+                        pass
+                    case _:
+                        events.append(output)
+                        self._finished = isinstance(output, Finished)
+            if events:
+                try:
+                    await self._outbox.send(events)
+                except trio.BrokenResourceError:
+                    raise WorkerDied("its reader is gone") from None
+            if fault is not None:
+                raise fault
+
+    async def _read(
+        self, process: Process, writes: "trio.MemorySendChannel[bytes]"
+    ) -> list[Ready | Models | Event | Fault]:
+        """One read of stdout, and the answers it calls for. Raises WorkerDied at its end."""
+        data = bytes(await process.stdout.receive_some(READ_SIZE))
+        if not data:
+            raise WorkerDied("the claude CLI ended in the middle of the turn")
+        outputs = self._protocol.feed(data)
+        if answer := self._protocol.data_to_send():
+            writes.send_nowait(answer)
+        return outputs
+
+    async def _write(self, process: Process, to_write: "trio.MemoryReceiveChannel[bytes]") -> None:
+        """The only writer of stdin, apart from the reader so that neither can block the other."""
+        async for data in to_write:
+            try:
+                await process.stdin.send_all(data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                # The reader meets the same end, and what was said before it.
+                return
+
+    async def _drain_stderr(self, process: Process) -> None:
+        """Read stderr so that it never blocks the process; keep its end until a conversation is
+        given, after which it may quote it."""
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            async for data in process.stderr:
+                if not self._assigned.is_set():
+                    self._stderr += data
+                    del self._stderr[:-STDERR_KEPT]
+        self._stderr_ended.set()
