@@ -25,6 +25,10 @@ class Lease:
         self._lost = False
         self._closed = False
         self.worker: Worker | None = None
+        # Whether the worker holds the conversation already.
+        self.continues = False
+        # What the worker is to be known by when the lease is closed; None kills it.
+        self.head: bytes | None = None
         # Why it was refused, or what ended the turn.
         self.fault: Fault | None = None
         self.finished = False
@@ -34,9 +38,9 @@ class Lease:
         state = "finished" if self.finished else "failed" if self.fault else "open"
         return f"<Lease of {worker}, {state}>"
 
-    def grant(self, worker: Worker) -> None:
+    def grant(self, worker: Worker, *, continues: bool = False) -> None:
         """The pool's answer: `worker` is yours."""
-        self.worker = worker
+        self.worker, self.continues = worker, continues
         self._decided.set()
 
     def refuse(self, fault: Fault) -> None:
@@ -58,12 +62,13 @@ class Lease:
         if self.fault is not None:
             raise self.fault
 
-    def begin(self, turn: Turn) -> None:
-        """Give the worker its turn. Called once, after `wait`."""
+    def begin(self, turn: Turn, known: int = 0) -> None:
+        """Give the worker its turn. Called once, after `wait`. `known` is how many of the messages
+        a worker that continues holds."""
         assert self.worker is not None
         channel = trio.open_memory_channel[list[Event] | Fault](OUTBOX_LENGTH)
         self._outbox, self._events = channel
-        self.worker.assign_nowait(turn, self._outbox)
+        self.worker.assign_nowait(turn, self._outbox, known if self.continues else 0)
         if self._lost:
             self._outbox.close()
 
@@ -99,7 +104,8 @@ class Lease:
             self.finished = isinstance(batch[-1], Finished)
 
     def close(self) -> None:
-        """End the lease, or the wait for it; a turn that is not finished dies. Idempotent."""
+        """End the lease, or the wait for it. The worker dies unless `head` says what it holds.
+        Idempotent."""
         if not self._closed:
             self._closed = True
             if self._events is not None:

@@ -103,8 +103,11 @@ class Pool:
         """Requests that wait for a worker."""
         return self._scheduler.queued
 
-    def lease(self, key: Key, client: str, *, again: bool = False) -> Lease:
-        """Ask for a worker that is ready for `key`; `Lease.wait` waits for it.
+    def lease(
+        self, key: Key, client: str, *, head: bytes | None = None, again: bool = False
+    ) -> Lease:
+        """Ask for the idle worker that holds `head`, or else one that is ready for `key`;
+        `Lease.wait` waits for it.
 
         `client` is whom the queue is fair to. `again`: the request has lost a worker before and
         goes first among its client's.
@@ -113,7 +116,8 @@ class Pool:
         request = f"r{self._count}"
         answering = partial(self.tell, partial(self._scheduler.answering, request))
         lease = self._leases[request] = Lease(partial(self._close, request, key), answering)
-        self.tell(partial(self._scheduler.admit, request, key, client, again=again))
+        admit = self._scheduler.admit
+        self.tell(partial(admit, request, key, client, head=head, again=again))
         return lease
 
     def _close(self, request: str, key: Key, lease: Lease) -> None:
@@ -122,7 +126,8 @@ class Pool:
             self.tell(partial(self._scheduler.withdraw, request))
         else:
             reason = "its turn is over" if lease.finished else "its turn was cut short"
-            self.tell(partial(self._scheduler.release, lease.worker.launch.id, reason))
+            head = lease.head if lease.finished else None
+            self.tell(partial(self._release, lease.worker, reason, head))
         if isinstance(lease.fault, ModelNotFound):
             self.tell(partial(self._scheduler.forget, key))
 
@@ -134,11 +139,11 @@ class Pool:
         self._nursery.start_soon(self._live, worker)
         return worker.launch.id
 
-    def grant(self, request: str, worker: str) -> None:
+    def grant(self, request: str, worker: str, *, continues: bool) -> None:
         # A lease closed in this very moment is gone here; its withdrawal is among the commands.
         if (lease := self._leases.get(request)) is not None:
             self._workers[worker].thaw_nowait()
-            lease.grant(self._workers[worker])
+            lease.grant(self._workers[worker], continues=continues)
 
     def refuse(self, request: str, fault: Fault) -> None:
         if (lease := self._leases.get(request)) is not None:
@@ -173,16 +178,26 @@ class Pool:
 
     def _worker_ready(self, worker: Worker, now: float) -> None:
         self._scheduler.worker_ready(worker.launch.id, now)
-        if self._freeze_idle:
+        self._settle(worker)
+
+    def _release(self, worker: Worker, reason: str, head: bytes | None, now: float) -> None:
+        self._scheduler.release(worker.launch.id, reason, now, head=head)
+        self._settle(worker)
+
+    def _settle(self, worker: Worker) -> None:
+        if self._freeze_idle and self._is_waiting(worker):
             assert self._nursery is not None
             self._nursery.start_soon(self._freeze_later, worker)
+
+    def _is_waiting(self, worker: Worker) -> bool:
+        return self._scheduler.state(worker.launch.id) in (State.SPARE, State.IDLE)
 
     async def _freeze_later(self, worker: Worker) -> None:
         await trio.sleep(SETTLE_SECONDS)
         self.tell(partial(self._freeze, worker))
 
     def _freeze(self, worker: Worker, now: float) -> None:
-        if self._scheduler.state(worker.launch.id) is State.SPARE:
+        if self._is_waiting(worker):
             worker.freeze_nowait()
 
     def _worker_gone(self, worker: Worker, fault: Fault | None, stuck: bool, now: float) -> None:

@@ -21,8 +21,8 @@ class Effects(Protocol):
     def spawn(self, key: Key) -> str:
         """Start a worker in the background; return its id. It will be ready, or gone."""
 
-    def grant(self, request: str, worker: str) -> None:
-        """Lease the spare `worker` to the request."""
+    def grant(self, request: str, worker: str, *, continues: bool) -> None:
+        """Lease `worker` to the request: a spare, or the idle one that holds its conversation."""
 
     def refuse(self, request: str, fault: Fault) -> None:
         """End the request unserved."""
@@ -82,12 +82,22 @@ class Scheduler:
         return State.GONE if slot is None else slot.state
 
     def admit(
-        self, request: str, key: Key, client: str, now: float, *, again: bool = False
+        self,
+        request: str,
+        key: Key,
+        client: str,
+        now: float,
+        *,
+        head: bytes | None = None,
+        again: bool = False,
     ) -> None:
-        """A request has come. `again`: it lost its worker before anything was accepted, and goes
-        first in its client's line."""
+        """A request has come. An idle worker that holds its `head` is leased to it at once.
+        `again`: it lost its worker before anything was accepted, and goes first in its client's
+        line."""
         self._use(key, now)
-        if (fault := self._refusal(key, now, again=again)) is not None:
+        if head is not None and self._closed is None and (slot := self._holder(head)) is not None:
+            self._lease(slot, request, continues=True)
+        elif (fault := self._refusal(key, now, again=again)) is not None:
             self._effects.refuse(request, fault)
         else:
             waiter = Waiter(request, key, client, now)
@@ -113,11 +123,17 @@ class Scheduler:
         if self._held.pop(request, None) is not None:
             self._assign(now)
 
-    def release(self, worker: str, reason: str, now: float) -> None:
-        """A lease has ended. The worker holds a conversation no other may see, so it is killed."""
+    def release(self, worker: str, reason: str, now: float, *, head: bytes | None = None) -> None:
+        """A lease has ended. With a `head` the worker waits for its conversation's next turn;
+        without one nobody can claim what it holds, and it is killed."""
         slot = self._slots.get(worker)
         if slot is not None and slot.state is State.LEASED:
-            self._kill(slot, reason)
+            if head is None or self._closed is not None:
+                self._kill(slot, reason)
+            else:
+                slot.state = after(slot.state, Happening.FINISH)
+                self._held.pop(slot.request or "", None)
+                slot.request, slot.head, slot.idle_since = None, head, now
         self._assign(now)
 
     def forget(self, key: Key, now: float) -> None:
@@ -166,7 +182,7 @@ class Scheduler:
         self._closed_for_good = for_good
         self._refuse_all(fault)
         for slot in self._slots.values():
-            if slot.state in (State.STARTING, State.SPARE):
+            if slot.state in (State.STARTING, State.SPARE, State.IDLE):
                 self._kill(slot, "nothing can be served")
         self._assign(now)
 
@@ -191,6 +207,8 @@ class Scheduler:
             times.append(oldest.since + self.limits.queue_seconds)
         if self._backoff.not_before() > now:
             times.append(self._backoff.not_before())
+        idle = (slot for slot in self._slots.values() if slot.state is State.IDLE)
+        times.extend(slot.idle_since + self.limits.idle_seconds for slot in idle)
         if self._closed is None:
             times.extend(until for until in self._held.values() if until > now)
             ends = (used + self.limits.warm_seconds for used in self._last_used.values())
@@ -216,6 +234,7 @@ class Scheduler:
         times in a row, so no step of it walks through the whole queue."""
         self._grant(now)
         self._refuse_too_old(now)
+        self._end_idle(now)
         if self._closed is None:
             self._make_room(now)
             self._keep_spares(now)
@@ -240,10 +259,18 @@ class Scheduler:
         for waiter, slot in leases:
             self._forget_waiter(waiter)
             self._queue.serve(waiter)
-            slot.state = after(slot.state, Happening.LEASE)
-            slot.request = waiter.request
             self._held[waiter.request] = now + self.limits.refill_seconds
-            self._effects.grant(waiter.request, slot.worker)
+            self._lease(slot, waiter.request, continues=False)
+
+    def _lease(self, slot: Slot, request: str, *, continues: bool) -> None:
+        slot.state = after(slot.state, Happening.LEASE)
+        slot.request, slot.head = request, None
+        self._effects.grant(request, slot.worker, continues=continues)
+
+    def _end_idle(self, now: float) -> None:
+        for slot in self._slots.values():
+            if slot.state is State.IDLE and now >= slot.idle_since + self.limits.idle_seconds:
+                self._kill(slot, "its conversation was idle for long")
 
     def _refuse_too_old(self, now: float) -> None:
         seconds = self.limits.queue_seconds
@@ -269,8 +296,8 @@ class Scheduler:
                 self._spawn(waiter.key)
             elif coming:
                 coming -= 1
-            elif (spare := self._any_spare()) is not None:
-                self._kill(spare, "its room is needed")
+            elif (slot := self._any_spare() or self._longest_idle()) is not None:
+                self._kill(slot, "its room is needed")
             else:
                 return
 
@@ -288,11 +315,23 @@ class Scheduler:
         if self._queue or self._held:
             return
         left.subtract(self._starting_by_key())
+        self._make_room_for_spares(left)
         allowed = min(self._starts_allowed(now), self.limits.max_workers - self._live())
         for key in wanted:
             for _ in range(min(left[key], allowed)):
                 self._spawn(key)
                 allowed -= 1
+
+    def _make_room_for_spares(self, left: Counter[Key]) -> None:
+        """End idle conversations where they leave no room for spares. Spares are worth at most
+        half of the pool: without them every new conversation waits for a start."""
+        missing = sum(count for count in left.values() if count > 0)
+        have = self._count(State.SPARE) + self._count(State.STARTING)
+        coming = self.limits.max_workers - self._live() + self._count(State.ENDING)
+        for _ in range(min(missing, self.limits.max_workers // 2 - have) - coming):
+            if (slot := self._longest_idle()) is None:
+                return
+            self._kill(slot, "its room is needed for a spare")
 
     def _wanted(self, now: float) -> list[Key]:
         """The keys to keep spares of, the most recently used first."""
@@ -335,6 +374,20 @@ class Scheduler:
         """The spare whose key was used longest ago. Called when no waiter can use any."""
         spares = [slot for slot in self._slots.values() if slot.state is State.SPARE]
         return min(spares, key=lambda s: self._last_used.get(s.key, 0.0), default=None)
+
+    def _holder(self, head: bytes) -> Slot | None:
+        """An idle worker whose conversation is at `head`. Two may be: equal conversations."""
+        for slot in self._slots.values():
+            if slot.state is State.IDLE and slot.head == head:
+                return slot
+        return None
+
+    def _longest_idle(self) -> Slot | None:
+        idle = [slot for slot in self._slots.values() if slot.state is State.IDLE]
+        return min(idle, key=lambda slot: slot.idle_since, default=None)
+
+    def _count(self, state: State) -> int:
+        return sum(1 for slot in self._slots.values() if slot.state is state)
 
     def _spawn(self, key: Key) -> None:
         worker = self._effects.spawn(key)

@@ -24,6 +24,8 @@ class Limits:
     warm_seconds: float
     queue_length: int
     queue_seconds: float
+    idle_seconds: float = 3600.0
+    """How long a worker is kept for the next turn of its conversation."""
     refill_seconds: float = 0.5
     """How long a refill waits for the service to answer the turn that took the spare: a start
     beside it costs that turn up to half of its first token's time on two processors."""
@@ -45,3 +47,6 @@ class Slot:
     key: Key
     state: State
     request: str | None = None
+    head: bytes | None = None
+    """Of an idle worker: what its conversation is known by (see lineage)."""
+    idle_since: float = 0.0

@@ -7,6 +7,7 @@ from copy import copy
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from maxd.daemon import lineage
 from maxd.daemon.lease import Lease
 from maxd.daemon.pool import Pool
 from maxd.daemon.release import Release
@@ -28,6 +29,8 @@ class TurnStream:
         self._client = client
         self._release = Release(profile.streaming)
         self._attempts = 0
+        self._head, self._known = lineage.history(turn, client)
+        self._reply: list[str] = []
         # Set once the service has taken a request of this turn: from then on a dead worker may
         # have done work, and doing it again is the client's decision.
         self._accepted = False
@@ -89,6 +92,7 @@ class TurnStream:
                 case _:
                     pass
         released = self._release.feed(told)
+        self._reply.extend(event.text for event in released if isinstance(event, TextDelta))
         if self._first_text_at is None and any(isinstance(e, TextDelta) for e in released):
             self._first_text_at = trio.current_time()
         return released
@@ -97,15 +101,22 @@ class TurnStream:
         self._attempts += 1
         self._leased_at = None
         key = Key(self._turn.profile, self._turn.model)
-        return self._pool.lease(key, self._client, again=self._attempts > 1)
+        again = self._attempts > 1
+        # A worker that was lost once is not looked for again: the history is imported.
+        head = None if again else self._head
+        return self._pool.lease(key, self._client, head=head, again=again)
 
     async def _begin(self) -> None:
         await self._lease.wait()
         self._leased_at = trio.current_time()
-        self._lease.begin(self._turn)
+        self._lease.begin(self._turn, self._known)
 
-    def close(self) -> None:
-        """End the turn; unless it is finished, its worker is killed."""
+    def close(self, *, delivered: bool) -> None:
+        """End the turn. Its worker waits for the next one if this one is finished and its client
+        has it whole: a client that does not may send anything next."""
+        if delivered and self._finished is not None:
+            reply = "".join(self._reply)
+            self._lease.head = lineage.after_reply(self._turn, self._client, reply)
         self._lease.close()
 
     def facts(self) -> dict[str, str | int | float | None]:
@@ -116,6 +127,7 @@ class TurnStream:
             "model": self._turn.model,
             "messages": len(self._turn.messages),
             "worker": worker.launch.id if (worker := self._lease.worker) else None,
+            "continued": self._lease.continues,
             "attempts": self._attempts,
             "queued": self._since(self._leased_at),
             "first_text": self._since(self._first_text_at),
@@ -169,16 +181,18 @@ class Turns:
 
     @contextmanager
     def run(self, turn: Turn, *, client: str, request_id: str) -> Iterator[TurnStream]:
-        """Run `turn`. Leaving the block before Finished cancels it and kills its worker."""
+        """Run `turn`. Leaving the block before Finished, or by an exception, kills its worker."""
         stream = TurnStream(self._pool, self._profiles[turn.profile], turn, client)
         self._running.add(stream)
         if self._idle.is_set():
             self._idle = trio.Event()
         self._log.debug("turn admitted", request=request_id, running=self.running)
+        delivered = False
         try:
             yield stream
+            delivered = True
         finally:
-            stream.close()
+            stream.close(delivered=delivered)
             self._running.remove(stream)
             if not self._running:
                 self._idle.set()

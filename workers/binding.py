@@ -6,13 +6,13 @@ with a `result` before it is given the next, or it merges them all at the end (m
 """
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from msgspec import UNSET
 
 from maxd.workers import messages as wire
 from maxd.workers.profiles import Profile
-from maxd.workers.turn import Image, Message, Part, Text, Turn
+from maxd.workers.turn import Image, Message, Part, Text
 
 
 def binding(profile: Profile, system: tuple[str, ...]) -> wire.Initialize:
@@ -22,20 +22,20 @@ def binding(profile: Profile, system: tuple[str, ...]) -> wire.Initialize:
     return wire.Initialize(append_system_prompt="\n\n".join(system) if system else UNSET)
 
 
-def import_groups(turn: Turn) -> Iterator[bytes]:
-    """The conversation as writes. Each ends in a user message that must have its `result` before
+def import_groups(messages: Sequence[Message], model: str) -> Iterator[bytes]:
+    """The messages as writes. Each ends in a user message that must have its `result` before
     the next is written; the last ends in the message to answer."""
     group = b""
-    for message in turn.messages[:-1]:
+    for message in messages[:-1]:
         if message.role == "assistant":
-            group += wire.encode(_assistant_line(message, turn.model))
+            group += wire.encode(_assistant_line(message, model))
         else:
             group += wire.encode(
                 wire.UserLine(wire.UserContent(_blocks(message)), should_query=False)
             )
             yield group
             group = b""
-    yield group + wire.encode(wire.UserLine(wire.UserContent(_blocks(turn.messages[-1]))))
+    yield group + wire.encode(wire.UserLine(wire.UserContent(_blocks(messages[-1]))))
 
 
 def _assistant_line(message: Message, model: str) -> wire.AssistantLine:

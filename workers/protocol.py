@@ -5,12 +5,13 @@ write(protocol.ask_ready())
 protocol.feed(read())                  → [Ready(version)]
 write(protocol.begin(turn))            binds the worker and gives it the history
 protocol.feed(read())                  → [TextDelta(…), …, Finished(…)]
+write(protocol.proceed(messages))      the next turn of the same conversation
 write(protocol.data_to_send())         after every feed: answers, and the next of the history
 """
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import TypeAlias
 
@@ -27,6 +28,7 @@ from maxd.workers.turn import (
     AccountLimit,
     Event,
     Finished,
+    Message,
     Retrying,
     RoundBroken,
     RoundEnded,
@@ -68,6 +70,7 @@ class Phase(Enum):
     READY = auto()
     IMPORTING = auto()
     ANSWERING = auto()
+    IDLE = auto()
     OVER = auto()
 
 
@@ -97,6 +100,7 @@ class Protocol:
         self._whole_stop = "end_turn"
         self._limit: AccountLimit | None = None
         self._last_stop: str | None = None
+        self._model = ""
         self.garbage = 0
 
     def __repr__(self) -> str:
@@ -121,9 +125,23 @@ class Protocol:
         """
         if self._phase is not Phase.READY:
             raise RuntimeError(f"begin in phase {self._phase.name}")
-        self._groups.extend(import_groups(turn))
+        self._groups.extend(import_groups(turn.messages, turn.model))
+        self._model = turn.model
         bind = wire.AskLine("bind", binding(self._profile, turn.system))
         return wire.encode(bind) + self._next_group()
+
+    def proceed(self, messages: Sequence[Message]) -> bytes:
+        """Go on with the conversation the worker holds; return the first write. `messages` are
+        those it does not have, ending in the one to answer.
+
+        Raises RuntimeError when there is no turn that was finished.
+        """
+        if self._phase is not Phase.IDLE:
+            raise RuntimeError(f"proceed in phase {self._phase.name}")
+        self._groups.extend(import_groups(messages, self._model))
+        self._streamed.clear()
+        self._last_stop = None
+        return self._next_group()
 
     def data_to_send(self) -> bytes:
         """What the worker must be told now; empty when nothing."""
@@ -158,6 +176,9 @@ class Protocol:
             self._broken(f"sent a {broken} message of an unknown shape", out)
             return
         match message:
+            case wire.StreamEvent() | wire.Assistant() | wire.Result() if self._phase is Phase.IDLE:
+                # Its conversation has gone on without its client: nobody knows where it stands.
+                self._broken("spoke without being asked", out)
             case wire.StreamEvent(parent_tool_use_id=None, event=event):
                 self._api_event(event, out)
             case wire.Assistant(parent_tool_use_id=None, message=said):
@@ -277,7 +298,7 @@ class Protocol:
             if self._last_stop is None:
                 self._broken("ended the turn without a whole answer", out)
                 return
-            self._phase = Phase.OVER
+            self._phase = Phase.IDLE
             out.append(Finished(result.stop_reason or self._last_stop, _usage(result.usage)))
 
     def _next_group(self) -> bytes:

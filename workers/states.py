@@ -13,6 +13,8 @@ class State(StrEnum):
     """Ready, bound to nothing, frozen if the configuration says so."""
     LEASED = "leased"
     """One turn has the exclusive right to it."""
+    IDLE = "idle"
+    """It holds a conversation and waits for that conversation's next turn."""
     ENDING = "ending"
     """Its process tree is being killed."""
     GONE = "gone"
@@ -24,6 +26,7 @@ class State(StrEnum):
 class Happening(StrEnum):
     READY = "ready"
     LEASE = "lease"
+    FINISH = "finish"
     KILL = "kill"
     GONE = "gone"
     STUCK = "stuck"
@@ -35,6 +38,9 @@ TRANSITIONS: dict[tuple[State, Happening], State] = {
     (State.SPARE, Happening.LEASE): State.LEASED,
     (State.SPARE, Happening.KILL): State.ENDING,
     (State.LEASED, Happening.KILL): State.ENDING,
+    (State.LEASED, Happening.FINISH): State.IDLE,
+    (State.IDLE, Happening.LEASE): State.LEASED,
+    (State.IDLE, Happening.KILL): State.ENDING,
     # A second reason to kill changes nothing.
     (State.ENDING, Happening.KILL): State.ENDING,
     (State.ENDING, Happening.GONE): State.GONE,

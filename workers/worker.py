@@ -62,7 +62,7 @@ class Ended(Struct, frozen=True):
 
 
 class Worker:
-    """One CLI process, used for one turn.
+    """One CLI process, used for the turns of one conversation.
 
     `live` is the task that owns it. The other methods are called by the supervisor's task and
     only leave word for `live`.
@@ -76,7 +76,10 @@ class Worker:
         self._conversation = trio.CancelScope()
         self._assigned = trio.Event()
         self._turn: Turn | None = None
+        self._known = 0
         self._outbox: Outbox | None = None
+        # Set once it has been given a conversation, which stderr may quote from then on.
+        self._used = False
         self._finished = False
         self._stderr = bytearray()
         self._stderr_ended = trio.Event()
@@ -90,10 +93,13 @@ class Worker:
         """The CLI's process id; None before it has been started."""
         return None if self._process is None else self._process.pid
 
-    def assign_nowait(self, turn: Turn, outbox: Outbox) -> None:
-        """Give the ready worker its turn. Events come through `outbox`, in lists that were ready
-        together; it ends with a list that holds Finished, or with a Fault, and is then closed."""
-        self._turn, self._outbox = turn, outbox
+    def assign_nowait(self, turn: Turn, outbox: Outbox, known: int = 0) -> None:
+        """Give the ready or idle worker a turn. An idle one holds the first `known` messages of it
+        and is given the others. Events come through `outbox`, in lists that were ready together;
+        it ends with a list that holds Finished, or with a Fault, and is then closed."""
+        self._turn, self._outbox, self._known = turn, outbox, known
+        self._used = True
+        self._finished = False
         self._stderr.clear()
         self._assigned.set()
 
@@ -112,7 +118,7 @@ class Worker:
             self._process.thaw_nowait()
 
     async def live(self, on_ready: Callable[[Readiness], None]) -> Ended:
-        """Start the process, serve the one turn, kill the tree; return how it ended.
+        """Start the process, serve its turns until killed, kill the tree; return how it ended.
 
         Never raises a Fault: what went wrong in a turn is told through its outbox, and in the
         result. Cancelling kills the tree first, within 5 s.
@@ -151,7 +157,9 @@ class Worker:
                 with self._conversation:
                     on_ready(await self._become_ready(process, writes))
                     await self._assigned.wait()
-                    await self._answer(process, writes)
+                    while True:
+                        await self._answer(process, writes)
+                        await self._wait_assigned(process, writes)
                 if self._conversation.cancelled_caught:
                     raise WorkerDied("the claude CLI ended by itself")
             except Fault as raised:
@@ -172,7 +180,7 @@ class Worker:
         open; what it said before its end is in the pipe and is still read."""
         with suppress(WorkerDied):
             await process.wait()
-        last_words = LAST_WORDS_SECONDS if self._assigned.is_set() else 0.0
+        last_words = LAST_WORDS_SECONDS if self._used else 0.0
         self._conversation.deadline = trio.current_time() + last_words
 
     async def _become_ready(
@@ -207,9 +215,14 @@ class Worker:
 
     async def _answer(self, process: Process, writes: "trio.MemorySendChannel[bytes]") -> None:
         """Run the turn. Raises the Fault that ended it."""
-        assert self._turn is not None
-        assert self._outbox is not None
-        writes.send_nowait(self._protocol.begin(self._turn))
+        turn, outbox = self._turn, self._outbox
+        assert turn is not None
+        assert outbox is not None
+        if self._known:
+            write = self._protocol.proceed(turn.messages[self._known :])
+        else:
+            write = self._protocol.begin(turn)
+        writes.send_nowait(write)
         while not self._finished:
             events: list[Event] = []
             fault: Fault | None = None
@@ -222,13 +235,41 @@ class Worker:
                     case _:
                         events.append(output)
                         self._finished = isinstance(output, Finished)
+            if self._finished:
+                # Before its reader knows: it may come back with the next turn at once.
+                self._assigned = trio.Event()
+                self._turn = self._outbox = None
             if events:
                 try:
-                    await self._outbox.send(events)
+                    await outbox.send(events)
                 except trio.BrokenResourceError:
                     raise WorkerDied("its reader is gone") from None
             if fault is not None:
                 raise fault
+        outbox.close()
+
+    async def _wait_assigned(
+        self, process: Process, writes: "trio.MemorySendChannel[bytes]"
+    ) -> None:
+        """Wait for the next turn. Raises the Fault of a worker that ends or speaks meanwhile."""
+        fault: Fault | None = None
+
+        async def listen(scope: trio.CancelScope) -> None:
+            nonlocal fault
+            try:
+                while fault is None:
+                    heard = await self._read(process, writes)
+                    fault = next((each for each in heard if isinstance(each, Fault)), None)
+            except Fault as raised:
+                fault = raised
+            scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen, nursery.cancel_scope)
+            await self._assigned.wait()
+            nursery.cancel_scope.cancel()
+        if fault is not None:
+            raise fault
 
     async def _read(
         self, process: Process, writes: "trio.MemorySendChannel[bytes]"
@@ -256,7 +297,7 @@ class Worker:
         given, after which it may quote it."""
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             async for data in process.stderr:
-                if not self._assigned.is_set():
+                if not self._used:
                     self._stderr += data
                     del self._stderr[:-STDERR_KEPT]
         self._stderr_ended.set()

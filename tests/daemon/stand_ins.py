@@ -41,7 +41,7 @@ class IdleWorker(Worker):
         self.turns: list[Turn] = []
         self.outbox: trio.MemorySendChannel[list[Event] | Fault]
 
-    def assign_nowait(self, turn: Turn, outbox: Outbox) -> None:
+    def assign_nowait(self, turn: Turn, outbox: Outbox, known: int = 0) -> None:
         self.turns.append(turn)
         self.outbox = outbox
 
@@ -60,7 +60,9 @@ class AskedPool:
     def as_pool(self) -> Pool:
         return cast("Pool", self)
 
-    def lease(self, key: Key, client: str, *, again: bool = False) -> Lease:
+    def lease(
+        self, key: Key, client: str, *, head: bytes | None = None, again: bool = False
+    ) -> Lease:
         lease = Lease(self.given_back.append)
         self.asked.append((key, client, again))
         self.leases.append(lease)

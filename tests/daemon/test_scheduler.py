@@ -30,8 +30,8 @@ class Record:
         self._told.append(("spawn", worker, *key))
         return worker
 
-    def grant(self, request: str, worker: str) -> None:
-        self._told.append(("grant", request, worker))
+    def grant(self, request: str, worker: str, *, continues: bool) -> None:
+        self._told.append(("continue" if continues else "grant", request, worker))
 
     def refuse(self, request: str, fault: Fault) -> None:
         self.faults[request] = fault

@@ -49,7 +49,7 @@ class SimulatedPool:
         assert len(self.stages) <= self._max_workers
         return worker
 
-    def grant(self, request: str, worker: str) -> None:
+    def grant(self, request: str, worker: str, *, continues: bool) -> None:
         assert not self.closed
         assert self.stages[worker] == "ready"
         assert self.keys[worker] == self.wanted[request]

@@ -197,7 +197,7 @@ class RealRig(Rig):
 
     def cut(self, tokens: int) -> None:
         # With a pace, because what is still in the socket when it is cut is lost.
-        broken = Reply(text="one two three four", pace=0.1, delay=0.1, cut=tokens)
+        broken = Reply(text="one two three four", pace=0.3, cut=tokens)
         self.replies = [broken, Reply(text="second answer")]
         self.environment["CLAUDE_CODE_MAX_RETRIES"] = "1"
 
@@ -301,6 +301,8 @@ async def run_turn(
                             fault = piece
                         else:
                             events += piece
+                if fault is None:
+                    life.worker.kill_nowait()
             ended = await life.wait_ended()
     return Outcome(events, fault, life.readiness, ended)
 

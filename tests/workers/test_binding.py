@@ -26,7 +26,7 @@ def turn(*messages: Message) -> Turn:
 def groups(*messages: Message) -> list[list[dict[str, Any]]]:
     return [
         [json.loads(line) for line in group.splitlines()]
-        for group in import_groups(turn(*messages))
+        for group in import_groups(messages, "sonnet")
     ]
 
 

@@ -95,12 +95,12 @@ def test_models_are_the_clis_own_words() -> None:
     assert ready().feed(answer("models", "error")) == [Models(None)]
 
 
-@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.ANSWERING, Phase.OVER])
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.ANSWERING, Phase.IDLE])
 def test_a_turn_begins_only_on_a_ready_worker(phase: Phase) -> None:
     protocol = Protocol(CHAT)
     if phase is not Phase.STARTING:
         protocol = begun()
-    if phase is Phase.OVER:
+    if phase is Phase.IDLE:
         protocol.feed(WHOLE)
     assert protocol.phase is phase
     with pytest.raises(RuntimeError):

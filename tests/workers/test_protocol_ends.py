@@ -24,9 +24,11 @@ from maxd.workers.protocol import (
 from maxd.workers.turn import (
     AccountLimit,
     Finished,
+    Message,
     RoundBroken,
     RoundEnded,
     RoundStarted,
+    Text,
     TextDelta,
 )
 from tests.workers.printed import (
@@ -86,11 +88,40 @@ def test_a_usage_limit_says_when_it_ends() -> None:
     assert fault.retry_after == 90
 
 
-@pytest.mark.parametrize("end", [result(), result(is_error=True), answer("bind", "error")])
+@pytest.mark.parametrize("unasked", [start(), said(block("b")), result(), SUBAGENT])
+def test_an_idle_worker_that_speaks_is_not_trusted(unasked: bytes) -> None:
+    protocol = begun()
+    protocol.feed(WHOLE)
+    assert protocol.phase is Phase.IDLE
+    noise = answer("models") + line(type="system", subtype="status") + b"noise\n"
+    assert protocol.feed(noise) == []
+    (fault,) = protocol.feed(unasked + WHOLE)
+    assert isinstance(fault, ProtocolBroken)
+    with pytest.raises(RuntimeError):
+        protocol.proceed(TURN.messages)
+
+
+def test_the_next_turn_of_a_conversation_is_told_the_new_messages_only() -> None:
+    protocol = begun(turn=HISTORY)
+    while protocol.phase is Phase.IMPORTING:
+        protocol.feed(result())
+    protocol.data_to_send()
+    protocol.feed(WHOLE)
+    new = (Message("user", (Text("more"),)), Message("user", (Text("now"),)))
+    written = protocol.proceed(new)
+    assert b"more" in written
+    assert b"initialize" not in written
+    assert b"now" not in written, "the first of the two is remembered first"
+    assert protocol.feed(result()) == []
+    assert b"now" in protocol.data_to_send()
+    assert isinstance(protocol.feed(WHOLE)[-1], Finished)
+
+
+@pytest.mark.parametrize("end", [result(is_error=True), answer("bind", "error")])
 def test_nothing_is_said_after_the_end(end: bytes) -> None:
     protocol = begun(line_limit=1000)
     last = protocol.feed(start() + text("a") + stop() + end)[-1]
-    assert isinstance(last, Finished | Fault)
+    assert isinstance(last, Fault)
     assert protocol.feed(READY + WHOLE + question(subtype="can_use_tool") + b"{}\n" * 2000) == []
     assert protocol.feed(b"x" * 3000) == []
     assert protocol.data_to_send() == b""
@@ -165,8 +196,14 @@ def test_whatever_is_printed_there_is_one_end_and_nothing_after_it(printed: list
     protocol = begun()
     outputs = [output for one in printed for output in protocol.feed(one)]
     ends = [i for i, output in enumerate(outputs) if isinstance(output, Finished | Fault)]
-    assert ends in ([], [len(outputs) - 1])
-    assert bool(ends) == (protocol.phase is Phase.OVER)
+    if ends and isinstance(outputs[ends[0]], Finished):
+        # An idle worker may speak once more, and is then not trusted.
+        assert all(isinstance(outputs[i], Fault) for i in ends[1:])
+        outputs = outputs[: ends[0] + 1]
+        assert protocol.phase is (Phase.OVER if ends[1:] else Phase.IDLE)
+    else:
+        assert ends in ([], [len(outputs) - 1])
+        assert bool(ends) == (protocol.phase is Phase.OVER)
     rounds = [o for o in outputs if isinstance(o, RoundStarted | RoundEnded | RoundBroken)]
     for one, other in pairwise(rounds):
         assert not (isinstance(one, RoundStarted) and isinstance(other, RoundStarted))

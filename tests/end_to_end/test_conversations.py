@@ -1,0 +1,187 @@
+"""A conversation goes on in the process that holds it, and only there."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import openai
+import psutil
+import pytest
+
+from tests.end_to_end.running import DaemonProcess, LoopbackProcess, directive
+
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletionMessageParam
+
+MODEL = "sonnet:chat"
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, model: LoopbackProcess) -> Iterator[DaemonProcess]:
+    with DaemonProcess(tmp_path, model.base_url, {"MAXD_POOL_WARM": MODEL}) as daemon:
+        daemon.wait_serving()
+        yield daemon
+        assert daemon.stop() == 0
+
+
+class Chat:
+    """A client that sends the whole conversation each time, as OpenAI's do."""
+
+    def __init__(
+        self, client: openai.OpenAI, *, model: str = MODEL, system: str | None = None
+    ) -> None:
+        self._client = client
+        self._model = model
+        self.messages: list[ChatCompletionMessageParam] = []
+        if system is not None:
+            self.messages.append({"role": "system", "content": system})
+
+    def say(self, text: str, answer: str) -> str:
+        self.messages.append({"role": "user", "content": f"{text} {directive(text=answer)}"})
+        completion = self._client.chat.completions.create(model=self._model, messages=self.messages)
+        got = completion.choices[0].message.content or ""
+        self.messages.append({"role": "assistant", "content": got})
+        return got
+
+    @property
+    def spoken(self) -> list[tuple[str, str]]:
+        """What the model must have been given for the last turn."""
+        asked = [m for m in self.messages[:-1] if m["role"] != "system"]
+        return [(m["role"], str(m.get("content"))) for m in asked]
+
+
+def turns(daemon: DaemonProcess) -> list[dict[str, object]]:
+    return [entry for entry in daemon.log if entry["event"] == "turn"]
+
+
+def test_ten_turns_take_one_process(daemon: DaemonProcess, model: LoopbackProcess) -> None:
+    with daemon.client() as client:
+        chat = Chat(client, system="Count.")
+        given = []
+        for number in range(10):
+            assert chat.say(f"turn {number}", f"answer {number}") == f"answer {number}"
+            given.append(chat.spoken)
+    assert model.conversations() == given, "ten requests, each with exactly the client's messages"
+    for _ in range(10):
+        daemon.wait_log("turn")
+    assert len({entry["worker"] for entry in turns(daemon)}) == 1
+    assert [entry["continued"] for entry in turns(daemon)] == [False] + [True] * 9
+
+
+def test_clothes_do_not_matter(daemon: DaemonProcess) -> None:
+    with daemon.client() as client:
+        chat = Chat(client)
+        chat.say("one  ", "uno ")
+        said = str(chat.messages[0].get("content"))
+        chat.messages = [
+            {"role": "user", "content": [{"type": "text", "text": said}]},
+            {"role": "assistant", "content": [{"type": "text", "text": "uno"}]},
+        ]
+        chat.say("two", "dos")
+    daemon.wait_log("turn")
+    assert daemon.wait_log("turn")["continued"] is True
+
+
+@pytest.mark.parametrize("change", ["edit", "regenerate", "delete", "system", "model", "other key"])
+def test_another_history_is_answered_from_itself(
+    daemon: DaemonProcess, model: LoopbackProcess, change: str
+) -> None:
+    with daemon.client() as client, daemon.client(api_key="another") as stranger:
+        chat = Chat(client, system="Be brief.")
+        for number in range(3):
+            chat.say(f"turn {number}", f"answer {number}")
+        match change:
+            case "edit":
+                chat.messages[1]["content"] = f"edited {directive(text='x')}"
+            case "regenerate":
+                del chat.messages[-2:]
+            case "delete":
+                del chat.messages[-4:]
+            case "system":
+                chat.messages[0]["content"] = "Be long."
+            case "model":
+                chat._model = "haiku:chat"
+            case _:
+                chat._client = stranger
+        assert chat.say("last", "the end") == "the end"
+    assert model.conversations()[-1] == chat.spoken
+    system = model.requests()[-1]["body"]["system"][-1]["text"]
+    assert system == chat.messages[0].get("content")
+    assert [daemon.wait_log("turn")["continued"] for _ in range(4)] == [False, True, True, False]
+
+
+def test_one_head_is_claimed_by_one_of_two_at_once(
+    daemon: DaemonProcess, model: LoopbackProcess
+) -> None:
+    with daemon.client() as client:
+        chat = Chat(client)
+        chat.say("first", "one")
+        model.forget()
+        chats = []
+        for name in ("left", "right"):
+            branch = Chat(client)
+            branch.messages = list(chat.messages)
+            chats.append((branch, name))
+        with ThreadPoolExecutor(2) as threads:
+            answers = list(threads.map(lambda c: c[0].say(c[1], f"you said {c[1]}"), chats))
+    assert answers == ["you said left", "you said right"]
+    assert sorted(model.conversations()) == sorted(branch.spoken for branch, _ in chats)
+    continued = [daemon.wait_log("turn")["continued"] for _ in range(3)]
+    assert sorted(continued[1:]) == [False, True]
+    assert not continued[0]
+
+
+def test_equal_beginnings_never_meet(daemon: DaemonProcess, model: LoopbackProcess) -> None:
+    rounds = 10
+    with daemon.client() as client:
+        chats = [Chat(client), Chat(client)]
+        for chat in chats:
+            chat.say("the same", "the same")
+        barrier = threading.Barrier(2)
+
+        def go(index: int) -> None:
+            for number in range(rounds):
+                barrier.wait(60)
+                chats[index].say(f"canary-{index} {number}", f"seen canary-{index}")
+
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(go, range(2)))
+    for conversation in model.conversations()[2:]:
+        text = str(conversation)
+        assert ("canary-0" in text) != ("canary-1" in text)
+    assert len({entry["worker"] for entry in turns(daemon)}) <= 4
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_worker_killed_between_turns_loses_nothing(
+    daemon: DaemonProcess, model: LoopbackProcess, stream: bool
+) -> None:
+    with daemon.client() as client:
+        chat = Chat(client)
+        chat.say("first", "one")
+        worker = daemon.wait_log("turn")["worker"]
+        (ready,) = [e for e in daemon.log if e.get("worker") == worker and "pid" in e]
+        psutil.Process(ready["pid"]).kill()
+        assert chat.say("second", "two") == "two"
+    assert model.conversations()[-1] == chat.spoken
+
+
+def test_an_unfinished_turn_is_not_continued(daemon: DaemonProcess, model: LoopbackProcess) -> None:
+    with daemon.client() as client:
+        prompt = directive(words=500, pace=0.05)
+        history: list[ChatCompletionMessageParam] = [{"role": "user", "content": prompt}]
+        stream = client.chat.completions.create(model=MODEL, messages=history, stream=True)
+        text = ""
+        for chunk in stream:
+            text += chunk.choices[0].delta.content or ""
+            if len(text) > 20:
+                break
+        stream.close()
+        history += [{"role": "assistant", "content": text}]
+        chat = Chat(client)
+        chat.messages = history
+        chat.say("go on", "yes")
+    assert [daemon.wait_log("turn")["continued"] for _ in range(2)] == [False, False]
+    assert model.conversations()[-1] == chat.spoken
