@@ -42,13 +42,24 @@ def history(turn: Turn, scope: str) -> tuple[Head | None, int]:
     return found, count
 
 
-def after_reply(turn: Turn, scope: str, reply: str) -> Head | None:
-    """The head of a worker that has answered `turn` with `reply`, as the client saw it. None for
-    a blank reply: clients leave it out of the history they send back."""
+def after_reply(turn: Turn, scope: str, reply: str, base: Head | None = None) -> Head | None:
+    """The head of a worker that has answered `turn` with `reply`, as the client saw it; `base` is
+    what the turn's messages follow where they are not the whole history. None for a blank
+    reply: clients leave it out of the history they send back."""
     if not reply.strip():
         return None
-    head = root(turn, scope)
-    for message in (*turn.messages, Message("assistant", (Text(reply),))):
+    return extend(after_messages(turn, scope, base), Message("assistant", (Text(reply),)))
+
+
+def after_blank(turn: Turn, scope: str, base: Head | None = None) -> Head:
+    """The head after a blank reply. No history has it, so only an explicit id leads to it."""
+    return extend(after_messages(turn, scope, base), Message("assistant", ()))
+
+
+def after_messages(turn: Turn, scope: str, base: Head | None = None) -> Head:
+    """The hash of everything up to and including the turn's last message."""
+    head = root(turn, scope) if base is None else base
+    for message in turn.messages:
         head = extend(head, message)
     return head
 

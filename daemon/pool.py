@@ -103,11 +103,28 @@ class Pool:
         """Requests that wait for a worker."""
         return self._scheduler.queued
 
+    def holds(self, head: bytes) -> bool:
+        """Whether an idle worker holds the conversation at `head`."""
+        return self._scheduler.holds(head)
+
+    def end(self, head: bytes) -> None:
+        """Kill the idle worker that holds `head`, if there is one."""
+        self.tell(partial(self._scheduler.end, head))
+
     def lease(
-        self, key: Key, client: str, *, head: bytes | None = None, again: bool = False
+        self,
+        key: Key,
+        client: str,
+        *,
+        head: bytes | None = None,
+        whole: bool = True,
+        again: bool = False,
     ) -> Lease:
         """Ask for the idle worker that holds `head`, or else one that is ready for `key`;
         `Lease.wait` waits for it.
+
+        A request that is not `whole` has its new messages alone: only that worker can answer it,
+        and without it the request is refused with ConversationGone.
 
         `client` is whom the queue is fair to. `again`: the request has lost a worker before and
         goes first among its client's.
@@ -117,7 +134,7 @@ class Pool:
         answering = partial(self.tell, partial(self._scheduler.answering, request))
         lease = self._leases[request] = Lease(partial(self._close, request, key), answering)
         admit = self._scheduler.admit
-        self.tell(partial(admit, request, key, client, head=head, again=again))
+        self.tell(partial(admit, request, key, client, head=head, whole=whole, again=again))
         return lease
 
     def _close(self, request: str, key: Key, lease: Lease) -> None:

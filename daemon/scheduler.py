@@ -11,8 +11,10 @@ from typing import Protocol
 from maxd.daemon.backoff import Backoff
 from maxd.daemon.fair_queue import FairQueue
 from maxd.daemon.slots import Key, Limits, Slot, Waiter
-from maxd.workers.faults import Fault, Overloaded, WorkerStartFailed
+from maxd.workers.faults import ConversationGone, Fault, Overloaded, WorkerStartFailed
 from maxd.workers.states import Happening, State, after
+
+GONE = "the context of this conversation is gone; send its whole history"
 
 
 class Effects(Protocol):
@@ -89,14 +91,18 @@ class Scheduler:
         now: float,
         *,
         head: bytes | None = None,
+        whole: bool = True,
         again: bool = False,
     ) -> None:
-        """A request has come. An idle worker that holds its `head` is leased to it at once.
+        """A request has come. An idle worker that holds its `head` is leased to it at once; one
+        that is not `whole` can be answered by no other.
         `again`: it lost its worker before anything was accepted, and goes first in its client's
         line."""
         self._use(key, now)
         if head is not None and self._closed is None and (slot := self._holder(head)) is not None:
             self._lease(slot, request, continues=True)
+        elif self._closed is None and not whole:
+            self._effects.refuse(request, ConversationGone(GONE, param="X-Conversation-Id"))
         elif (fault := self._refusal(key, now, again=again)) is not None:
             self._effects.refuse(request, fault)
         else:
@@ -116,6 +122,16 @@ class Scheduler:
         for slot in self._slots.values():
             if slot.request == request and slot.state is State.LEASED:
                 self._kill(slot, "its client went away")
+        self._assign(now)
+
+    def holds(self, head: bytes) -> bool:
+        """Whether an idle worker holds the conversation at `head`."""
+        return self._holder(head) is not None
+
+    def end(self, head: bytes, now: float) -> None:
+        """The conversation at `head` is not wanted any more."""
+        if (slot := self._holder(head)) is not None:
+            self._kill(slot, "its conversation was deleted")
         self._assign(now)
 
     def answering(self, request: str, now: float) -> None:

@@ -10,6 +10,7 @@ from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon.backend import Backend
 from maxd.daemon.catalog import Catalog
+from maxd.daemon.conversations import Conversations
 from maxd.daemon.lifecycle import drain_on_signal
 from maxd.daemon.memory import available_memory, worker_budget
 from maxd.daemon.pool import Pool
@@ -94,7 +95,7 @@ async def run(
         on_ready=worker_ready,
         on_start_failed=start_failed,
     )
-    turns = Turns(pool, BUILT_IN, log, on_fault=turn_failed)
+    turns = Turns(pool, BUILT_IN, Conversations(), log, on_fault=turn_failed)
     backend = Backend(config.cli.path, environment, log, backend_changed)
     async with trio.open_nursery() as everything:
         drain = partial(

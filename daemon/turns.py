@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
+from typing import Literal, TypeAlias
 
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from maxd.daemon import lineage
+from maxd.daemon.conversation import Conversation
+from maxd.daemon.conversations import Claim, Conversations
 from maxd.daemon.lease import Lease
 from maxd.daemon.pool import Pool
 from maxd.daemon.release import Release
@@ -16,6 +18,8 @@ from maxd.workers.faults import Fault, WorkerDied
 from maxd.workers.profiles import Profile
 from maxd.workers.turn import Event, Finished, RoundStarted, TextDelta, Turn
 
+ConversationState: TypeAlias = Literal["running", "idle", "stored", "known"]
+
 # A worker that dies before the service has accepted anything is replaced this often.
 ATTEMPTS = 2
 
@@ -23,13 +27,15 @@ ATTEMPTS = 2
 class TurnStream:
     """The events of one running turn."""
 
-    def __init__(self, pool: Pool, profile: Profile, turn: Turn, client: str) -> None:
+    def __init__(
+        self, pool: Pool, profile: Profile, conversations: Conversations, claim: Claim
+    ) -> None:
         self._pool = pool
-        self._turn = turn
-        self._client = client
+        self._conversations = conversations
+        self._claim = claim
+        self._turn = claim.turn
         self._release = Release(profile.streaming)
         self._attempts = 0
-        self._head, self._known = lineage.history(turn, client)
         self._reply: list[str] = []
         # Set once the service has taken a request of this turn: from then on a dead worker may
         # have done work, and doing it again is the client's decision.
@@ -42,6 +48,11 @@ class TurnStream:
         self._stopped: Fault | None = None
         self._waiting = trio.CancelScope()
         self._lease = self._ask()
+
+    @property
+    def conversation_id(self) -> str:
+        """The id of the conversation this turn belongs to."""
+        return self._claim.id
 
     @property
     def finished(self) -> bool:
@@ -103,26 +114,30 @@ class TurnStream:
         key = Key(self._turn.profile, self._turn.model)
         again = self._attempts > 1
         # A worker that was lost once is not looked for again: the history is imported.
-        head = None if again else self._head
-        return self._pool.lease(key, self._client, head=head, again=again)
+        head = None if again else self._claim.head
+        whole = self._claim.whole
+        return self._pool.lease(key, self._claim.scope, head=head, whole=whole, again=again)
 
     async def _begin(self) -> None:
         await self._lease.wait()
         self._leased_at = trio.current_time()
-        self._lease.begin(self._turn, self._known)
+        self._lease.begin(self._turn, self._claim.known)
 
     def close(self, *, delivered: bool) -> None:
         """End the turn. Its worker waits for the next one if this one is finished and its client
         has it whole: a client that does not may send anything next."""
-        if delivered and self._finished is not None:
+        if delivered and self._finished is not None and self.fault is None:
             reply = "".join(self._reply)
-            self._lease.head = lineage.after_reply(self._turn, self._client, reply)
+            self._lease.head = self._conversations.finish(self._claim, reply, self._finished)
+        else:
+            self._conversations.abandon(self._claim)
         self._lease.close()
 
     def facts(self) -> dict[str, str | int | float | None]:
         """What the log may know of this turn: never content. Times in seconds."""
         usage = self._finished.usage if self._finished else None
         return {
+            "conversation": self._claim.id,
             "profile": self._turn.profile,
             "model": self._turn.model,
             "messages": len(self._turn.messages),
@@ -152,12 +167,14 @@ class Turns:
         self,
         pool: Pool,
         profiles: Mapping[str, Profile],
+        conversations: Conversations,
         log: FilteringBoundLogger,
         *,
         on_fault: Callable[[Fault], None] = lambda fault: None,
     ) -> None:
         self._pool = pool
         self._profiles = profiles
+        self.conversations = conversations
         self._log = log
         self._on_fault = on_fault
         self._running: set[TurnStream] = set()
@@ -175,14 +192,37 @@ class Turns:
             # A fault of its own: each raise adds the request's frames to what it raises.
             stream.stop(copy(fault))
 
+    def state_of(self, conversation: Conversation) -> ConversationState:
+        """Where a conversation is between its turns, or that one is running."""
+        if self.conversations.is_running(conversation):
+            return "running"
+        if self._pool.holds(conversation.head):
+            return "idle"
+        return "known" if conversation.session is None else "stored"
+
+    def forget(self, scope: str, conversation_id: str) -> Conversation | None:
+        """Know a conversation no longer, and end the worker that holds it."""
+        conversation = self.conversations.forget(scope, conversation_id)
+        if conversation is not None:
+            self._pool.end(conversation.head)
+        return conversation
+
     async def wait_idle(self) -> None:
         """Wait until no turn is running."""
         await self._idle.wait()
 
     @contextmanager
-    def run(self, turn: Turn, *, client: str, request_id: str) -> Iterator[TurnStream]:
-        """Run `turn`. Leaving the block before Finished, or by an exception, kills its worker."""
-        stream = TurnStream(self._pool, self._profiles[turn.profile], turn, client)
+    def run(
+        self, turn: Turn, *, client: str, request_id: str, conversation_id: str | None = None
+    ) -> Iterator[TurnStream]:
+        """Run `turn`, of the conversation `conversation_id` if that is given.
+
+        Leaving the block before Finished, or by an exception, kills its worker. Raises what
+        `Conversations.claim` raises.
+        """
+        claim = self.conversations.claim(turn, client, conversation_id)
+        profile = self._profiles[turn.profile]
+        stream = TurnStream(self._pool, profile, self.conversations, claim)
         self._running.add(stream)
         if self._idle.is_set():
             self._idle = trio.Event()

@@ -15,16 +15,18 @@ from quart_trio import QuartTrio
 from maxd.daemon.turns import Turns, TurnStream
 from maxd.http import openai_chat, openai_models
 from maxd.http.body import Budget, read_body
+from maxd.http.conversations import encode_deleted, encode_list, encode_one
 from maxd.http.openai_reply import Collector, StreamEncoder
 from maxd.http.server import prepare
-from maxd.workers.faults import BadRequest, Fault, WorkerDied
+from maxd.workers.faults import BadRequest, ConversationGone, Fault, WorkerDied
 from maxd.workers.models import OfferedModel
 
 if TYPE_CHECKING:
-    from contextlib import AsyncExitStack
+    from contextlib import ExitStack
 
     from maxd.workers.turn import Event
 
+NO_CONVERSATION = "there is no such conversation under this API key"
 # Bodies that are being read at the same time, over all requests.
 BODIES_IN_FLIGHT = 8
 
@@ -73,11 +75,17 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
         chat = openai_chat.decode(body, service.find_model)
         del body
         state = cast("dict[str, Any]", request.scope)["state"]
-        stack: AsyncExitStack = state["stack"]
+        stack: ExitStack = state["stack"]
         running = service.turns.run(
-            chat.turn, client=_client(request), request_id=state["request_id"]
+            chat.turn,
+            client=_client(request),
+            request_id=state["request_id"],
+            conversation_id=request.headers.get("X-Conversation-Id"),
         )
         stream = stack.enter_context(running)
+        state["headers"].append((b"x-conversation-id", stream.conversation_id.encode()))
+        if chat.ignored:
+            state["headers"].append((b"x-ignored-params", ", ".join(chat.ignored).encode()))
         reply_id = f"chatcmpl-{secrets.token_hex(12)}"
         created = int(time.time())
         if chat.stream:
@@ -91,9 +99,26 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
         else:
             collector = Collector(reply_id=reply_id, created=created, model=chat.model_id)
             response = await _whole(stream, collector, settings)
-        if chat.ignored:
-            response.headers["x-ignored-params"] = ", ".join(chat.ignored)
         return response
+
+    @app.get("/conversations")
+    async def conversations() -> Response:
+        known = service.turns.conversations.of(_client(request))
+        return _json(encode_list((each, service.turns.state_of(each)) for each in known))
+
+    @app.get("/conversations/<conversation_id>")
+    async def conversation(conversation_id: str) -> Response:
+        known = service.turns.conversations.get(_client(request), conversation_id)
+        if known is None:
+            raise ConversationGone(NO_CONVERSATION, code="conversation_not_found")
+        return _json(encode_one(known, service.turns.state_of(known)))
+
+    @app.delete("/conversations/<conversation_id>")
+    async def forget_conversation(conversation_id: str) -> Response:
+        known = service.turns.forget(_client(request), conversation_id)
+        if known is None:
+            raise ConversationGone(NO_CONVERSATION, code="conversation_not_found")
+        return _json(encode_deleted(known))
 
     @app.errorhandler(404)
     async def no_route(error: Exception) -> Response:

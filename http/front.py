@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from contextlib import AsyncExitStack
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, cast
 
 from maxd.http.guard import Render, Reply, send_reply
@@ -27,8 +27,10 @@ class Front:
       new one; it is on every reply.
     - Base URLs come with and without `/v1`, with a trailing slash and with `//`: all of them
       reach the route without.
-    - `scope["state"]["stack"]` is an AsyncExitStack that is left when the request ends, however
-      that happens: what a handler has put there cannot outlive the request.
+    - `scope["state"]["stack"]` is an ExitStack that is left as soon as the last byte of the reply
+      has been sent, or with the exception that ended the request before: what a handler has put
+      there cannot outlive the request, and knows whether the client was sent all of it.
+    - What a handler adds to `scope["state"]["headers"]` is on the reply, an error too.
     - A Fault that nobody has answered is rendered, while no reply has begun.
     """
 
@@ -47,12 +49,14 @@ class Front:
             nonlocal begun
             if event["type"] == "http.response.start":
                 begun = True
-                headers = [*event["headers"], (b"x-request-id", request_id)]
-                event = cast("ASGISendEvent", {**event, "headers": headers})
+                event = cast("ASGISendEvent", {**event, "headers": [*event["headers"], *added]})
             await send(event)
+            if event["type"] == "http.response.body" and not event.get("more_body", False):
+                stack.close()
 
-        async with AsyncExitStack() as stack:
-            state = {"request_id": request_id.decode(), "stack": stack}
+        added = [(b"x-request-id", request_id)]
+        with ExitStack() as stack:
+            state = {"request_id": request_id.decode(), "stack": stack, "headers": added}
             inner = cast("Scope", {**scope, "path": normal_path(scope["path"]), "state": state})
             fault: Fault | None = None
             try:

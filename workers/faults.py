@@ -87,6 +87,24 @@ class ContextTooLong(Fault):
     retry = False
 
 
+class ConversationBusy(Fault):
+    """Another turn of the conversation is running, and this one brings no history of its own."""
+
+    blame = "client"
+    status = 409
+    code = "conversation_busy"
+    retry_after = 1.0
+
+
+class ConversationGone(Fault):
+    """The conversation is known but its context is gone, and the request did not bring it."""
+
+    blame = "client"
+    status = 404
+    code = "conversation_gone"
+    retry = False
+
+
 class Overloaded(Fault):
     """The queue is full, the wait was too long, or the daemon is stopping."""
 
@@ -121,6 +139,17 @@ class WorkerStartFailed(Fault):
     code = "backend_unavailable"
     retry_after = 30.0
     retry = False
+
+
+class SessionLost(WorkerStartFailed):
+    """The CLI cannot resume this session: its transcript is gone, broken, or of another directory.
+
+    Nothing has been accepted, and another worker can be given the history. It says nothing of
+    whether workers can be started, so it is no reason to wait before the next one.
+    """
+
+    code = "session_lost"
+    retry_after = None
 
 
 class ProtocolBroken(WorkerDied):

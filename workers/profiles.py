@@ -1,8 +1,12 @@
 """Profiles: what is fixed when a worker's process starts, and the command line it makes."""
 
+import re
 from typing import Literal
 
 from msgspec import Struct
+
+# Anything else the CLI would take for the title of a session or the name of a file.
+SESSION = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Profile(Struct, frozen=True, kw_only=True):
@@ -20,6 +24,12 @@ class Profile(Struct, frozen=True, kw_only=True):
     settings: Literal["user", "none"]
     streaming: Literal["live", "smart"]
 
+    @property
+    def persists(self) -> bool:
+        """Whether the CLI keeps a transcript, to resume a conversation from. Only where it holds
+        more than the client knows: the work of the tools."""
+        return self.tools == "all"
+
 
 AGENT = Profile(name="agent", tools="all", system="append", settings="user", streaming="smart")
 CHAT = Profile(name="chat", tools="none", system="replace", settings="none", streaming="live")
@@ -27,12 +37,15 @@ BUILT_IN = {profile.name: profile for profile in (AGENT, CHAT)}
 DEFAULT = AGENT.name
 
 
-def command_line(cli: str, profile: Profile, model: str) -> list[str]:
+def command_line(cli: str, profile: Profile, model: str, resume: str | None = None) -> list[str]:
     """The argv of a worker of `profile` for `model`; it holds nothing of any request.
 
     `model` is checked by its pattern before it gets here and is passed as `--model=…`, so that
-    it can be no other option.
+    it can be no other option. `resume` is the id of the session to go on with. Raises ValueError
+    if that is not a UUID as the CLI writes them, or the profile keeps no sessions.
     """
+    if resume is not None and not (profile.persists and SESSION.fullmatch(resume)):
+        raise ValueError("this is not a session that can be resumed")
     argv = [
         cli,
         "--print",
@@ -40,7 +53,6 @@ def command_line(cli: str, profile: Profile, model: str) -> list[str]:
         "--output-format=stream-json",
         "--verbose",
         "--include-partial-messages",
-        "--no-session-persistence",
         f"--model={model}",
         # The daemon is asked over stdio; checks are never skipped, and this works as root.
         "--permission-mode=default",
@@ -48,6 +60,10 @@ def command_line(cli: str, profile: Profile, model: str) -> list[str]:
     ]
     if profile.tools == "none":
         argv += ["--tools="]
+    if not profile.persists:
+        argv += ["--no-session-persistence"]
+    if resume is not None:
+        argv += [f"--resume={resume}"]
     if profile.settings == "none":
         argv += ["--setting-sources=", "--strict-mcp-config"]
     return argv

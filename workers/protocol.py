@@ -37,6 +37,7 @@ from maxd.workers.turn import (
     ThinkingDelta,
     ToolStarted,
     Turn,
+    TurnRecord,
     Usage,
 )
 from maxd.workers.verdict import fault_of
@@ -101,6 +102,7 @@ class Protocol:
         self._limit: AccountLimit | None = None
         self._last_stop: str | None = None
         self._model = ""
+        self._record = TurnRecord()
         self.garbage = 0
 
     def __repr__(self) -> str:
@@ -118,14 +120,20 @@ class Protocol:
         """Ask a ready, unbound worker what models the CLI offers. The answer is a Models."""
         return wire.encode(wire.AskLine("models", wire.ListModels()))
 
-    def begin(self, turn: Turn) -> bytes:
+    @property
+    def record(self) -> TurnRecord:
+        """What is to be kept of the last turn: whole from its Finished to the next turn."""
+        return self._record
+
+    def begin(self, turn: Turn, known: int = 0) -> bytes:
         """Bind the ready worker to `turn`; return the first write (binding and first message).
+        The worker holds the first `known` messages already: it has resumed their session.
 
         Raises RuntimeError when the worker is not ready or has been bound before.
         """
         if self._phase is not Phase.READY:
             raise RuntimeError(f"begin in phase {self._phase.name}")
-        self._groups.extend(import_groups(turn.messages, turn.model))
+        self._groups.extend(import_groups(turn.messages[known:], turn.model))
         self._model = turn.model
         bind = wire.AskLine("bind", binding(self._profile, turn.system))
         return wire.encode(bind) + self._next_group()

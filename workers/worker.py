@@ -11,8 +11,8 @@ from msgspec import Struct
 from maxd.workers.faults import Fault, WorkerDied, WorkerStartFailed
 from maxd.workers.process import Killed, Process, open_process
 from maxd.workers.profiles import Profile, command_line
-from maxd.workers.protocol import Models, Protocol, Ready
-from maxd.workers.turn import Event, Finished, Turn
+from maxd.workers.protocol import Models, Phase, Protocol, Ready
+from maxd.workers.turn import Event, Finished, Turn, TurnRecord
 
 READ_SIZE = 256 * 1024
 # A reader this many reads behind stops the worker from reading further: backpressure.
@@ -29,7 +29,11 @@ Outbox: TypeAlias = "trio.MemorySendChannel[list[Event] | Fault]"
 
 
 class Launch(Struct, frozen=True, kw_only=True):
-    """What it takes to start a worker. `marker` is in the environment of its whole tree."""
+    """What it takes to start a worker. `marker` is in the environment of its whole tree.
+
+    `resume` is the id of the CLI's session to go on with. `directory` must be the one in which
+    that was made. A worker whose session cannot be resumed ends with SessionLost.
+    """
 
     id: str
     cli: str
@@ -39,6 +43,7 @@ class Launch(Struct, frozen=True, kw_only=True):
     environment: Mapping[str, str]
     marker: str
     start_seconds: float
+    resume: str | None = None
     ask_models: bool = False
 
 
@@ -93,10 +98,22 @@ class Worker:
         """The CLI's process id; None before it has been started."""
         return None if self._process is None else self._process.pid
 
+    @property
+    def record(self) -> TurnRecord:
+        """What is to be kept of the last turn: whole from its Finished to the next assignment."""
+        return self._protocol.record
+
+    @property
+    def session(self) -> str | None:
+        """The id of the CLI's transcript of this conversation; None before the first turn and
+        where the profile keeps none."""
+        return self.record.session
+
     def assign_nowait(self, turn: Turn, outbox: Outbox, known: int = 0) -> None:
-        """Give the ready or idle worker a turn. An idle one holds the first `known` messages of it
-        and is given the others. Events come through `outbox`, in lists that were ready together;
-        it ends with a list that holds Finished, or with a Fault, and is then closed."""
+        """Give the ready or idle worker a turn. It holds the first `known` messages of it already,
+        from its earlier turns or from the session it has resumed, and is given the others; in its
+        first turn it is bound before. Events come through `outbox`, in lists that were ready
+        together; it ends with a list that holds Finished, or with a Fault, and is then closed."""
         self._turn, self._outbox, self._known = turn, outbox, known
         self._used = True
         self._finished = False
@@ -124,7 +141,7 @@ class Worker:
         result. Cancelling kills the tree first, within 5 s.
         """
         launch = self.launch
-        argv = command_line(launch.cli, launch.profile, launch.model)
+        argv = command_line(launch.cli, launch.profile, launch.model, launch.resume)
         fault: Fault | None = None
         stuck = False
         try:
@@ -218,10 +235,10 @@ class Worker:
         turn, outbox = self._turn, self._outbox
         assert turn is not None
         assert outbox is not None
-        if self._known:
+        if self._protocol.phase is Phase.IDLE:
             write = self._protocol.proceed(turn.messages[self._known :])
         else:
-            write = self._protocol.begin(turn)
+            write = self._protocol.begin(turn, self._known)
         writes.send_nowait(write)
         while not self._finished:
             events: list[Event] = []

@@ -185,3 +185,95 @@ def test_an_unfinished_turn_is_not_continued(daemon: DaemonProcess, model: Loopb
         chat.say("go on", "yes")
     assert [daemon.wait_log("turn")["continued"] for _ in range(2)] == [False, False]
     assert model.conversations()[-1] == chat.spoken
+
+
+def ask_only(
+    client: openai.OpenAI, conversation: str, text: str, **more: object
+) -> tuple[str | None, str]:
+    """Send one new message of a conversation; the reply, and the conversation's id on it."""
+    reply = client.chat.completions.with_raw_response.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": text}],
+        extra_headers={"X-Conversation-Id": conversation},
+        **more,  # type: ignore[arg-type]
+    )
+    content = reply.parse().choices[0].message.content  # type: ignore[attr-defined]
+    return content, reply.headers["x-conversation-id"]
+
+
+def test_an_explicit_id_needs_the_new_messages_only(
+    daemon: DaemonProcess, model: LoopbackProcess
+) -> None:
+    with daemon.client() as client:
+        for number in range(3):
+            said = directive(text=f"answer {number}")
+            assert ask_only(client, "my-chat", said) == (f"answer {number}", "my-chat")
+    assert [len(messages) for messages in model.conversations()] == [1, 3, 5]
+    assert model.conversations()[2][1] == ("assistant", "answer 0")
+    assert [daemon.wait_log("turn")["continued"] for _ in range(3)] == [False, True, True]
+
+
+def test_an_id_is_one_keys_own(daemon: DaemonProcess, model: LoopbackProcess) -> None:
+    with daemon.client(api_key="one") as one, daemon.client(api_key="other") as other:
+        ask_only(one, "same", directive(text="to one"))
+        ask_only(other, "same", directive(text="to the other"))
+    assert [len(messages) for messages in model.conversations()] == [1, 1]
+
+
+def test_an_id_with_another_history_follows_the_history(
+    daemon: DaemonProcess, model: LoopbackProcess
+) -> None:
+    with daemon.client() as client:
+        ask_only(client, "my-chat", directive(text="first"))
+        client.chat.completions.create(
+            model=MODEL,
+            messages=[
+                {"role": "user", "content": "something else"},
+                {"role": "assistant", "content": "indeed"},
+                {"role": "user", "content": directive(text="forked")},
+            ],
+            extra_headers={"X-Conversation-Id": "my-chat"},
+        )
+        ask_only(client, "my-chat", "and now?")
+    fork = model.conversations()[1]
+    assert [text for _, text in fork[:2]] == ["something else", "indeed"]
+    assert model.conversations()[2] == [*fork, ("assistant", "forked"), ("user", "and now?")]
+
+
+def test_the_id_of_a_conversation_is_on_every_reply(daemon: DaemonProcess) -> None:
+    with daemon.client() as client:
+        chat = Chat(client)
+        ids = []
+        for number in range(2):
+            chat.messages.append({"role": "user", "content": directive(text=f"{number}")})
+            reply = client.chat.completions.with_raw_response.create(
+                model=MODEL, messages=chat.messages
+            )
+            chat.messages.append({"role": "assistant", "content": f"{number}"})
+            ids.append(reply.headers["x-conversation-id"])
+        assert ids[0] == ids[1]
+        assert ask_only(client, ids[0], directive(text="three"))[1] == ids[0]
+        with pytest.raises(openai.BadRequestError):
+            ask_only(client, "no spaces", "hi")
+
+
+def test_an_id_whose_context_is_gone_is_refused(daemon: DaemonProcess) -> None:
+    with daemon.client() as client:
+        ask_only(client, "my-chat", directive(text="first"))
+        worker = daemon.wait_log("turn")["worker"]
+        (ready,) = [e for e in daemon.log if e.get("worker") == worker and "pid" in e]
+        psutil.Process(ready["pid"]).kill()
+        daemon.wait_log("worker died")
+        with pytest.raises(openai.NotFoundError) as caught:
+            ask_only(client, "my-chat", "second")
+        assert caught.value.code == "conversation_gone"
+        client.chat.completions.create(
+            model=MODEL,
+            messages=[
+                {"role": "user", "content": directive(text="first")},
+                {"role": "assistant", "content": "first"},
+                {"role": "user", "content": directive(text="again")},
+            ],
+            extra_headers={"X-Conversation-Id": "my-chat"},
+        )
+        assert ask_only(client, "my-chat", directive(text="third"))[0] == "third"

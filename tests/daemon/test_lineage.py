@@ -1,0 +1,404 @@
+"""What a conversation is known by: equal for equal conversations, different for all others."""
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
+from typing import Any, TypeAlias
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from maxd.daemon import lineage
+from maxd.daemon.lineage import Head
+from maxd.http.openai_chat import decode
+from maxd.workers.turn import Image, Message, Part, Text, Turn
+
+SCOPE = "5f0c"
+PIXEL = "iVBORw0KGgo="
+Plain: TypeAlias = tuple[Any, ...]
+
+# Texts near the encoding, near each other, and what normalisation would make equal.
+TRICKY = ["a", " a", "a ", "a\n", "b", "ab", "text", "image", "user", "assistant", "root", "4:text"]
+TRICKY += ["1:a", "2:4:text1:a", "1:4:user", "0:", ":", "é", "e\u0301", "\ufb01", "fi", "A", "\u200b"]
+texts = st.sampled_from(TRICKY) | st.text(min_size=1, max_size=6)
+# Blank texts are no parts; see `decode`.
+parts = st.builds(Text, texts.filter(str.strip)) | st.builds(
+    Image, st.sampled_from(("image/png", "image/gif")), st.sampled_from((PIXEL, "AAAA", "AAAB"))
+)
+messages = st.builds(
+    Message, st.sampled_from(("user", "assistant")), st.lists(parts, min_size=1, max_size=3).map(tuple)
+)
+questions = st.builds(Message, st.just("user"), st.lists(parts, min_size=1, max_size=2).map(tuple))
+turns = st.builds(
+    Turn,
+    profile=st.sampled_from(("chat", "agent")),
+    model=st.sampled_from(("sonnet", "opus")),
+    system=st.lists(texts, max_size=3).map(tuple),
+    messages=st.tuples(st.lists(messages, max_size=5), questions).map(lambda m: (*m[0], m[1])),
+)
+many = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def user(*said: str | Part) -> Message:
+    return Message("user", tuple(Text(part) if isinstance(part, str) else part for part in said))
+
+
+def assistant(*said: str) -> Message:
+    return Message("assistant", tuple(map(Text, said)))
+
+
+def turn(*said: Message, system: Sequence[str] = ("Be brief.",), **fields: str) -> Turn:
+    return Turn(
+        profile=fields.get("profile", "chat"),
+        model=fields.get("model", "sonnet"),
+        system=tuple(system),
+        messages=said,
+    )
+
+
+def plain(asked: Turn, scope: str, count: int) -> Plain:
+    """The first `count` messages and all that binds them, as it may be compared: the reference."""
+
+    def said(part: Part) -> Plain:
+        if isinstance(part, Text):
+            return ("text", part.text.rstrip())
+        return ("image", part.media_type, part.data)
+
+    return (
+        scope,
+        asked.profile,
+        asked.model,
+        tuple(text.rstrip() for text in asked.system),
+        tuple((each.role, tuple(map(said, each.parts))) for each in asked.messages[:count]),
+    )
+
+
+def plain_history(asked: Turn, scope: str) -> tuple[Plain | None, int]:
+    """`history` in the words of the design."""
+    places = [place for place, each in enumerate(asked.messages) if each.role == "assistant"]
+    if not places:
+        return None, 0
+    return plain(asked, scope, places[-1] + 1), places[-1] + 1
+
+
+# Equal and different
+
+
+@many
+@given(turns, turns, st.sampled_from("xy"), st.sampled_from("xy"))
+def test_heads_are_equal_exactly_where_the_conversations_are(
+    left: Turn, right: Turn, left_scope: str, right_scope: str
+) -> None:
+    (ours, known), (theirs, _) = lineage.history(left, left_scope), lineage.history(right, right_scope)
+    expected, count = plain_history(left, left_scope)
+    other, _ = plain_history(right, right_scope)
+    assert known == count
+    assert (ours is None) == (expected is None)
+    if ours is not None:
+        assert (ours == theirs) == (expected == other)
+        assert len(ours) == 16
+
+
+@many
+@given(turns, st.data())
+def test_heads_change_with_any_change(asked: Turn, data: st.DataObject) -> None:
+    head, known = lineage.history(asked, SCOPE)
+    assume(head is not None)
+    other = data.draw(changed(asked, known))
+    same = plain(asked, SCOPE, known) == plain_history(other, SCOPE)[0]
+    assert (lineage.history(other, SCOPE)[0] == head) == same
+
+
+def changed(asked: Turn, known: int) -> st.SearchStrategy[Turn]:
+    """`asked` with one small change within its history."""
+    history, rest = asked.messages[:known], asked.messages[known:]
+    last = len(history) - 1
+    place = st.integers(0, last)
+
+    def with_history(some: Iterable[Message]) -> Turn:
+        return Turn(
+            profile=asked.profile,
+            model=asked.model,
+            system=asked.system,
+            messages=(*some, *rest),
+        )
+
+    def replace(at: int, *by: Message) -> Turn:
+        return with_history((*history[:at], *by, *history[at + 1 :]))
+
+    def swap(at: int, to: int) -> Turn:
+        swapped = list(history)
+        swapped[at], swapped[to] = swapped[to], swapped[at]
+        return with_history(swapped)
+
+    def split(at: int) -> Turn:
+        message = history[at]
+        middle = len(message.parts) // 2
+        halves = (message.parts[:middle], message.parts[middle:])
+        return replace(at, *(Message(message.role, half) for half in halves if half))
+
+    def merge(at: int) -> Turn:
+        message, following = history[at], history[min(at + 1, last)]
+        joined = Message(message.role, message.parts + following.parts)
+        return with_history((*history[:at], joined, *history[at + 2 :]))
+
+    def join_parts(at: int) -> Turn:
+        text = "".join(part.text for part in history[at].parts if isinstance(part, Text)) or "-"
+        return replace(at, Message(history[at].role, (Text(text),)))
+
+    def other_role(at: int) -> Turn:
+        role = "user" if history[at].role == "assistant" else "assistant"
+        return replace(at, Message("user" if role == "user" else "assistant", history[at].parts))
+
+    return st.one_of(
+        st.builds(replace, place, messages),
+        st.builds(lambda at, new: replace(at, new, history[at]), place, messages),
+        st.builds(replace, place),
+        st.builds(swap, place, place),
+        st.builds(split, place),
+        st.builds(merge, place),
+        st.builds(join_parts, place),
+        st.builds(other_role, place),
+    )
+
+
+BASE = turn(user("one", "two"), user(Image("image/png", PIXEL)), assistant("three"), user("four"))
+FIRST, SEEN, ANSWER, NEXT = BASE.messages
+OTHERS = {
+    "changed": turn(user("One", "two"), SEEN, ANSWER, NEXT),
+    "added": turn(user("zero"), FIRST, SEEN, ANSWER, NEXT),
+    "dropped": turn(FIRST, ANSWER, NEXT),
+    "swapped": turn(SEEN, FIRST, ANSWER, NEXT),
+    "parts swapped": turn(user("two", "one"), SEEN, ANSWER, NEXT),
+    "split": turn(user("one"), user("two"), SEEN, ANSWER, NEXT),
+    "merged": turn(user("one", "two", *SEEN.parts), ANSWER, NEXT),
+    "parts merged": turn(user("onetwo"), SEEN, ANSWER, NEXT),
+    "parts merged with a line between": turn(user("one\ntwo"), SEEN, ANSWER, NEXT),
+    "another role": turn(assistant("one", "two"), SEEN, ANSWER, NEXT),
+    "another answer": turn(FIRST, SEEN, assistant("three!"), NEXT),
+    "another picture": turn(FIRST, user(Image("image/png", "iVBORw0KGgp=")), ANSWER, NEXT),
+    "another kind of picture": turn(FIRST, user(Image("image/gif", PIXEL)), ANSWER, NEXT),
+    "a picture as text": turn(FIRST, user(f"image/png{PIXEL}"), ANSWER, NEXT),
+    "white space before": turn(user(" one", "two"), SEEN, ANSWER, NEXT),
+    "white space within": turn(FIRST, SEEN, assistant("thr ee"), NEXT),
+    "another system text": turn(*BASE.messages, system=("Be long.",)),
+    "no system text": turn(*BASE.messages, system=()),
+    "an empty system text": turn(*BASE.messages, system=("",)),
+    "one more system text": turn(*BASE.messages, system=("Be brief.", "")),
+    "two halves of the system text": turn(*BASE.messages, system=("Be ", "brief.")),
+    "white space before the system text": turn(*BASE.messages, system=(" Be brief.",)),
+    "the system text said by the user": turn(user("Be brief."), *BASE.messages, system=()),
+    "another model": turn(*BASE.messages, model="opus"),
+    "another profile": turn(*BASE.messages, profile="agent"),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_each_of_these_is_another_conversation(other: Turn) -> None:
+    assert lineage.history(other, SCOPE)[0] not in (None, lineage.history(BASE, SCOPE)[0])
+
+
+def test_no_two_of_these_are_the_same_conversation() -> None:
+    heads = {lineage.history(other, SCOPE)[0] for other in (BASE, *OTHERS.values())}
+    assert len(heads) == 1 + len(OTHERS)
+
+
+def test_another_scope_is_another_conversation() -> None:
+    heads = {lineage.history(BASE, scope)[0] for scope in ("", SCOPE, SCOPE + "0", SCOPE.upper())}
+    assert len(heads) == 4
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [("é", "e\u0301"), ("ﬁ", "fi"), ("Å", "\u212b"), ("ß", "ẞ"), ("a\u200b", "a"), ("한", "한")],
+)
+def test_unicode_is_taken_as_it_is(left: str, right: str) -> None:
+    """A model answers what it was given, not what it looks like."""
+    heads = [lineage.history(turn(user(t), assistant("x"), user("y")), SCOPE)[0] for t in (left, right)]
+    assert heads[0] != heads[1]
+
+
+@given(texts, texts)
+def test_what_is_asked_now_is_no_part_of_the_history(now: str, more: str) -> None:
+    head, known = lineage.history(BASE, SCOPE)
+    other = turn(*BASE.messages[:3], user(now or "?"), user(more or "?"))
+    assert lineage.history(other, SCOPE) == (head, known) == (head, 3)
+
+
+def test_without_an_answer_there_is_nothing_to_go_on_with() -> None:
+    assert lineage.history(turn(user("one"), user("two")), SCOPE) == (None, 0)
+
+
+# No two encodings meet
+
+
+def small_turns() -> Iterator[tuple[str, Turn]]:
+    """Every conversation in a tiny language made of the encoding's own words."""
+    words = ["", "1:", "4:text"]
+    bodies: list[tuple[Part, ...]] = [(Text("1:"),), (Text("text"),), (Text("1:"), Text("text"))]
+    bodies += [(Image("1:", "text"),), (Text("2:4:text2:1:"),), (Text("image"), Text("1:"))]
+    histories: list[tuple[Message, ...]] = []
+    for length in (0, 1, 2):
+        histories += product((Message("user", body) for body in bodies), repeat=length)
+    systems = [(), *((a,) for a in words), *product(words, repeat=2)]
+    for scope, profile, model in product(words, repeat=3):
+        for system, history in product(systems, histories):
+            yield (
+                scope,
+                Turn(
+                    profile=profile,
+                    model=model,
+                    system=system,
+                    messages=(*history, Message("assistant", bodies[0]), user("?")),
+                ),
+            )
+
+
+def test_texts_that_look_like_the_encoding_do_not_meet() -> None:
+    seen: dict[Head | None, Plain | None] = {}
+    count = 0
+    for scope, asked in small_turns():
+        count += 1
+        expected, _ = plain_history(asked, scope)
+        assert seen.setdefault(lineage.history(asked, scope)[0], expected) == expected
+    assert len(seen) == count > 10_000
+
+
+@many
+@given(st.lists(texts, min_size=1, max_size=8), st.data())
+def test_a_text_cannot_move_from_one_field_to_the_next(words: list[str], data: st.DataObject) -> None:
+    """The same texts in the same order, cut into fields elsewhere."""
+
+    def cut() -> Turn:
+        ends = sorted(data.draw(st.lists(st.integers(0, len(words)), min_size=3, max_size=3)))
+        a, b, c = ends
+        said = [user(word if word.strip() else "-") for word in words[b:c]]
+        return turn(
+            *said,
+            assistant("".join(words[c:]).strip() or "-"),
+            user("?"),
+            system=words[a:b],
+            profile="".join(words[:a]),
+        )
+
+    left, right = cut(), cut()
+    equal = plain_history(left, SCOPE) == plain_history(right, SCOPE)
+    assert (lineage.history(left, SCOPE) == lineage.history(right, SCOPE)) == equal
+
+
+# What clients do to it on the way back
+
+
+Spelling: TypeAlias = tuple[bool, str]
+spellings = st.tuples(st.booleans(), st.sampled_from(("", " ", "\n", " \r\n\t", "\u00a0")))
+
+
+def body(said: Sequence[tuple[str, str]], spelt: Sequence[Spelling], turned: bool) -> bytes:
+    """A request as a client would write it."""
+    out = []
+    for (role, text), (as_parts, space) in zip(said, spelt, strict=True):
+        text += space
+        content: object = [{"type": "text", "text": text}] if as_parts else text
+        message = {"role": role, "content": content}
+        out.append(dict(reversed(message.items())) if turned else message)
+    return json.dumps({"messages": out, "model": "m"}, ensure_ascii=turned).encode()
+
+
+utf8 = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=12)
+said_texts = utf8.filter(str.strip)
+
+
+@many
+@given(st.lists(said_texts, min_size=1, max_size=3), said_texts, said_texts, st.data())
+def test_another_spelling_in_json_is_the_same_conversation(
+    asked: list[str], reply: str, following: str, data: st.DataObject
+) -> None:
+    said = [("system", "Be brief."), *(("user", text) for text in asked)]
+    spelt = data.draw(st.lists(spellings, min_size=len(said), max_size=len(said)))
+    first = decode(body(said, spelt, data.draw(st.booleans())), lambda model: ("chat", model)).turn
+    said += [("assistant", reply), ("user", following)]
+    spelt = data.draw(st.lists(spellings, min_size=len(said), max_size=len(said)))
+    second = decode(body(said, spelt, data.draw(st.booleans())), lambda model: ("chat", model)).turn
+    head = lineage.after_reply(first, SCOPE, reply)
+    assert (head, len(asked) + 1) == lineage.history(second, SCOPE)
+
+
+@pytest.mark.parametrize("text", ["\\ud83d", "\\ude00\\ud83d", "a\\udfff"])
+def test_no_text_without_an_encoding_gets_as_far_as_here(text: str) -> None:
+    with pytest.raises(Exception, match="lone surrogates"):
+        decode(b'{"model": "m", "messages": [{"role": "user", "content": "%b"}]}' % text.encode(), find)
+
+
+def find(model: str) -> tuple[str, str]:
+    return "chat", model
+
+
+# After a reply
+
+
+@many
+@given(turns, texts, questions)
+def test_the_head_after_a_reply_is_that_of_the_next_request(
+    asked: Turn, reply: str, following: Message
+) -> None:
+    assume(reply.strip())
+    head = lineage.after_reply(asked, SCOPE, reply)
+    answer = Message("assistant", (Text(reply),))
+    later = turn(
+        *asked.messages,
+        answer,
+        following,
+        system=asked.system,
+        profile=asked.profile,
+        model=asked.model,
+    )
+    assert lineage.history(later, SCOPE) == (head, len(asked.messages) + 1)
+    # And where the client sends only what is new, it follows the head.
+    only = turn(following, system=asked.system, profile=asked.profile, model=asked.model)
+    assert lineage.after_reply(only, SCOPE, "x", head) == lineage.after_reply(later, SCOPE, "x")
+
+
+@pytest.mark.parametrize("reply", ["", " ", "\n\t ", "\u00a0\u2003"])
+def test_a_blank_reply_has_no_head(reply: str) -> None:
+    """No client sends it back, so no history could have it."""
+    assert lineage.after_reply(BASE, SCOPE, reply) is None
+
+
+@many
+@given(turns, turns)
+def test_no_history_is_known_by_a_blank_reply(asked: Turn, other: Turn) -> None:
+    blank = lineage.after_blank(asked, SCOPE)
+    assert blank not in (lineage.history(asked, SCOPE)[0], lineage.history(other, SCOPE)[0])
+    assert blank != lineage.after_messages(asked, SCOPE)
+
+
+# Cost
+
+
+def long_chat(count: int) -> Turn:
+    said = (user("x" * 10_000), assistant("y" * 10_000))
+    return turn(*(said[number % 2] for number in range(count)), user("?"))
+
+
+def test_a_long_history_takes_a_hundredth_of_a_second() -> None:
+    asked = long_chat(400)
+    started = time.process_time()
+    head, known = lineage.history(asked, SCOPE)
+    # 0.01 s on one core; the bound is for a busy one. Were it quadratic it would be 2 s.
+    assert time.process_time() - started < 0.5
+    assert head is not None
+    assert known == 400
+
+
+def test_a_chat_of_many_turns_is_one_chain() -> None:
+    """Each turn's head can be had from the last one and the new messages alone: nothing in it
+    depends on how long the conversation is."""
+    asked = long_chat(100)
+    head = lineage.root(asked, SCOPE)
+    for number, message in enumerate(asked.messages[:-1], 1):
+        head = lineage.extend(head, message)
+        if message.role == "assistant":
+            so_far = turn(*asked.messages[:number], user("?"))
+            assert lineage.history(so_far, SCOPE) == (head, number)
