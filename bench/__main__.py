@@ -17,6 +17,7 @@ from pathlib import Path
 
 from bench.bare import Bare
 from bench.client import HOST
+from bench.conversations import follow_ups, one_shots
 from bench.figures import heading, ratios, values
 from bench.programs import (
     PROXY,
@@ -55,6 +56,7 @@ class Field:
 
     subjects: dict[str, Subject]
     maxd: Program
+    two_workers: Server
 
 
 def main() -> int:
@@ -71,6 +73,14 @@ def main() -> int:
             print(*_first_tokens(rounds, field.maxd), sep="\n", flush=True)
             print(*_back_to_back(bench, field, options.series), sep="\n", flush=True)
             print(*_whole_answers(bench, field, options.series), sep="\n", flush=True)
+            ours, other = field.subjects[A], field.subjects.get(C)
+            if isinstance(ours, Server) and isinstance(other, Server):
+                print(
+                    *follow_ups(ours, other, options.series, bench.problems), sep="\n", flush=True
+                )
+                times = 4 * options.series
+                shots = one_shots(field.two_workers, other, times, bench.problems)
+                print(*shots, sep="\n", flush=True)
     except (CannotStart, BackendUnavailable, TimeoutError, EOFError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -111,7 +121,9 @@ def _set_up(stack: ExitStack, cli: Path, *, with_proxy: bool) -> Field:
     subjects[D2] = stack.enter_context(
         Bare(programs / "claude", AGENT, CLI_MODEL, shared, workspace)
     )
-    return Field(subjects, daemon)
+    few = {"MAXD_POOL_MAX_WORKERS": "2", "MAXD_POOL_WARM": "sonnet:chat"}
+    small = stack.enter_context(maxd(shared, private, workspace, "two-workers", **few))
+    return Field(subjects, daemon, Server(small.wait_port(), "claude-sonnet-4:chat", small.pid))
 
 
 def _first_tokens(rounds: Sequence[dict[str, Sample]], daemon: Program) -> Iterator[str]:

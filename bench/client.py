@@ -8,6 +8,7 @@ import json
 import socket
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import h11
 
@@ -32,9 +33,16 @@ class Answer:
 
 def ask(port: int, model: str, prompt: str, *, stream: bool, request_id: str) -> Answer:
     """Ask the server on `port` one question, as a new conversation on a new connection."""
-    connection = h11.Connection(h11.CLIENT)
     question = {"role": "user", "content": prompt}
-    body = json.dumps({"model": model, "stream": stream, "messages": [question]}).encode()
+    return ask_messages(port, model, [question], stream=stream, request_id=request_id)
+
+
+def ask_messages(
+    port: int, model: str, messages: list[dict[str, Any]], *, stream: bool, request_id: str
+) -> Answer:
+    """Send the server on `port` a conversation, on a new connection."""
+    connection = h11.Connection(h11.CLIENT)
+    body = json.dumps({"model": model, "stream": stream, "messages": messages}).encode()
     head = h11.Request(
         method="POST",
         target="/v1/chat/completions",

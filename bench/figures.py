@@ -23,6 +23,11 @@ def ratios(name: str, over: Sequence[float], under: Sequence[float], target: str
     return _line(name, pairs, "9.2f") + (f"   {target}" if target else "")
 
 
+def plain(name: str, number: float, target: str = "") -> str:
+    """A line of one figure."""
+    return f"  {name:<{WIDTH - 2}}{number:9.2f}" + (f"{'':18}   {target}" if target else "")
+
+
 def _line(name: str, numbers: Iterable[float], form: str) -> str:
     found = list(numbers)
     if not found:

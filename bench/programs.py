@@ -89,16 +89,23 @@ def loopback_model(environment: Mapping[str, str], private: Path) -> Program:
     return Program(argv, environment, private / "loopback.log")
 
 
-def maxd(environment: Mapping[str, str], private: Path, workspace: Path) -> Program:
-    """maxd as it comes, except for where its files lie and the form of its log."""
+def maxd(
+    environment: Mapping[str, str],
+    private: Path,
+    workspace: Path,
+    name: str = "maxd",
+    **more: str,
+) -> Program:
+    """maxd as it comes, except for where its files lie, the form of its log, and `more`."""
     settings = {
+        **more,
         "MAXD_SERVER_PORT": "0",
-        "MAXD_STATE_DIRECTORY": str(private / "state"),
+        "MAXD_STATE_DIRECTORY": str(private / f"{name}-state"),
         "MAXD_PROFILES_DIRECTORY": str(workspace),
         "MAXD_LOG_FORMAT": "json",
     }
     argv = [sys.executable, "-m", "maxd.daemon", "serve"]
-    return Program(argv, {**environment, **settings}, private / "maxd.log")
+    return Program(argv, {**environment, **settings}, private / f"{name}.log")
 
 
 def turns_in_log(program: Program) -> dict[str, dict[str, Any]]:

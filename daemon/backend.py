@@ -8,6 +8,7 @@ from structlog.typing import FilteringBoundLogger
 
 from maxd.workers.cli import find_cli, login_state
 from maxd.workers.faults import BackendUnavailable
+from maxd.workers.sessions import projects_directory
 from maxd.workers.verdict import NOT_LOGGED_IN
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class Backend:
         self._on_change = on_change
         self._doubted = trio.Event()
         self.cli: Path | None = None
+        # Where the CLI keeps its transcripts.
+        self.projects: Path | None = None
         # What `on_change` was told last; not a fault before the first look.
         self._fault: BackendUnavailable | None = None
 
@@ -73,6 +76,7 @@ class Backend:
         except BackendUnavailable as fault:
             return fault
         login = await login_state(self.cli, self._environment)
+        self.projects = projects_directory(login, self._environment)
         if login.state == "logged_out":
             return BackendUnavailable(NOT_LOGGED_IN)
         return None

@@ -7,8 +7,9 @@ class Conversation(Struct, kw_only=True):
     """What is kept of one conversation. Times are in epoch seconds, costs in US dollars.
 
     `id` and `scope` (whose it is: the hash of an API key) name it. `head` is what its next turn is
-    known by, `root` what binds its worker. `session` names the CLI's own transcript, where there
-    is one that holds the last turn. `context_tokens` is how much of the model's window of
+    known by, `root` what binds its worker. `session` names the CLI's own transcript, made in
+    `session_directory`, where there is one that ends with the last turn, in the line
+    `session_line`. `context_tokens` is how much of the model's window of
     `context_window` tokens the last turn took.
     """
 
@@ -28,3 +29,4 @@ class Conversation(Struct, kw_only=True):
     context_window: int = 0
     session: str | None = None
     session_directory: str | None = None
+    session_line: str | None = None

@@ -16,7 +16,7 @@ from maxd.daemon import lineage
 from maxd.daemon.conversation import Conversation
 from maxd.daemon.lineage import Head
 from maxd.workers.faults import BadRequest, ConversationBusy
-from maxd.workers.turn import Finished, Turn
+from maxd.workers.turn import Finished, Turn, TurnRecord
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
@@ -44,22 +44,27 @@ class Claim(Struct, kw_only=True):
 
 
 class Conversations:
-    """All conversations that are known. `on_change` is told each that a turn has changed."""
+    """All conversations that are known. `on_change` is told each that a turn has changed,
+    `on_forget` the scope and id of each that is known no longer."""
 
     def __init__(
         self,
         on_change: Callable[[Conversation], None] = lambda conversation: None,
+        on_forget: Callable[[str, str], None] = lambda scope, conversation_id: None,
         *,
         keep: int = 10_000,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._on_change = on_change
+        self._on_forget = on_forget
         self._keep = keep
         self._clock = clock
         # The one used last is last. No more than `keep`.
         self._by_id: dict[tuple[str, str], Conversation] = {}
         # Invariant: the conversations with a head that no running turn has claimed.
         self._by_head: dict[bytes, list[Conversation]] = {}
+        # The same by lenient heads, of live workers only: they are not kept.
+        self._by_lenient: dict[bytes, Conversation] = {}
         # Conversations whose next turn is running, and ids whose first turn is.
         self._claimed: set[tuple[str, str]] = set()
 
@@ -90,6 +95,7 @@ class Conversations:
         conversation = self._by_id.pop((scope, conversation_id), None)
         if conversation is not None:
             self._withdraw(conversation)
+            self._on_forget(scope, conversation_id)
         return conversation
 
     def claim(self, turn: Turn, scope: str, conversation_id: str | None) -> Claim:
@@ -123,12 +129,17 @@ class Conversations:
             self._take(claim, named)
         elif conversation_id is None and (found := self._by_head.get(head)):
             self._take(claim, found[0])
+        elif conversation_id is None and (vague := self._by_lenient.get(head)) is not None:
+            self._take(claim, vague)
         if conversation_id is not None:
             self._claimed.add((scope, conversation_id))
         return claim
 
-    def finish(self, claim: Claim, reply: str, finished: Finished) -> Head:
-        """A turn's client has its whole reply. Returns the head of the worker that gave it."""
+    def finish(
+        self, claim: Claim, reply: str, finished: Finished, record: TurnRecord
+    ) -> Conversation:
+        """A turn's client has its whole reply. Returns its conversation, at its new head, of which
+        no session on disk is known until its transcript has been written."""
         head = lineage.after_reply(
             claim.turn, claim.scope, reply, claim.base
         ) or lineage.after_blank(claim.turn, claim.scope, claim.base)
@@ -160,12 +171,22 @@ class Conversations:
             usage.input_tokens + usage.cache_creation_tokens + usage.cache_read_tokens
         )
         conversation.output_tokens += usage.output_tokens
+        conversation.cost += record.cost
+        conversation.context_tokens = record.context_tokens
+        conversation.context_window = record.context_window
+        conversation.session = conversation.session_line = None
         self._claimed.discard(name)
         self._offer(conversation)
         self._on_change(conversation)
         if len(self._by_id) > self._keep:
             self.forget(*next(iter(self._by_id)))
-        return head
+        return conversation
+
+    def offer_lenient(self, conversation: Conversation, head: Head) -> None:
+        """A worker of a lenient profile holds the conversation: it may also be found at `head`."""
+        self._by_lenient[head] = conversation
+        if len(self._by_lenient) > self._keep:
+            del self._by_lenient[next(iter(self._by_lenient))]
 
     def abandon(self, claim: Claim) -> None:
         """A turn has failed, or its client does not have the reply: the conversation stands where

@@ -27,8 +27,14 @@ class Lease:
         self.worker: Worker | None = None
         # Whether the worker holds the conversation already.
         self.continues = False
+        # Whether it holds another conversation and must be reset.
+        self.resets = False
         # What the worker is to be known by when the lease is closed; None kills it.
         self.head: bytes | None = None
+        # What else it may be known by (see lineage.lenient).
+        self.lenient: bytes | None = None
+        # What it may be reset to afterwards; None where it may not.
+        self.root: bytes | None = None
         # Why it was refused, or what ended the turn.
         self.fault: Fault | None = None
         self.finished = False
@@ -38,9 +44,9 @@ class Lease:
         state = "finished" if self.finished else "failed" if self.fault else "open"
         return f"<Lease of {worker}, {state}>"
 
-    def grant(self, worker: Worker, *, continues: bool = False) -> None:
+    def grant(self, worker: Worker, *, continues: bool = False, resets: bool = False) -> None:
         """The pool's answer: `worker` is yours."""
-        self.worker, self.continues = worker, continues
+        self.worker, self.continues, self.resets = worker, continues, resets
         self._decided.set()
 
     def refuse(self, fault: Fault) -> None:
@@ -68,7 +74,8 @@ class Lease:
         assert self.worker is not None
         channel = trio.open_memory_channel[list[Event] | Fault](OUTBOX_LENGTH)
         self._outbox, self._events = channel
-        self.worker.assign_nowait(turn, self._outbox, known if self.continues else 0)
+        known = known if self.continues else 0
+        self.worker.assign_nowait(turn, self._outbox, known, reset=self.resets)
         if self._lost:
             self._outbox.close()
 

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import NewType
 
+from msgspec.structs import replace
+
 from maxd.workers.turn import Image, Message, Text, Turn
 
 Head = NewType("Head", bytes)
@@ -62,6 +64,20 @@ def after_messages(turn: Turn, scope: str, base: Head | None = None) -> Head:
     for message in turn.messages:
         head = extend(head, message)
     return head
+
+
+def lenient(turn: Turn, scope: str, reply: str, base: Head | None = None) -> Head | None:
+    """The head that the same worker has for a client which takes its last user message out again:
+    that of the same conversation in which the turn's last message had never been. None for a blank
+    reply, and where the answer would follow nothing that the user has said.
+
+    The worker has read that message all the same. That is what lenient means, and why a request
+    is held against every worker's exact head first, and against this one only if asked for.
+    """
+    *kept, _ = turn.messages
+    if not kept or kept[-1].role != "user":
+        return None
+    return after_reply(replace(turn, messages=tuple(kept)), scope, reply, base)
 
 
 def _canonical(message: Message) -> Iterator[str]:

@@ -15,7 +15,7 @@ from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon.lease import Lease
 from maxd.daemon.scheduler import Scheduler
-from maxd.daemon.slots import Key, Limits
+from maxd.daemon.slots import Key, Limits, Slot
 from maxd.workers.faults import Fault, ModelNotFound
 from maxd.workers.states import State
 from maxd.workers.worker import Launch, Readiness, Worker
@@ -31,7 +31,7 @@ Command: TypeAlias = Callable[[float], None]
 class Launcher(Protocol):
     """Says how a worker is started now: with which CLI, environment and directory."""
 
-    def __call__(self, worker: str, key: Key, /) -> Launch: ...
+    def __call__(self, worker: str, key: Key, session: str | None, /) -> Launch: ...
 
 
 class Pool:
@@ -44,6 +44,7 @@ class Pool:
         log: FilteringBoundLogger,
         *,
         freeze_idle: bool = True,
+        reuse_bytes: int = 600 * 2**20,
         on_ready: Callable[[Readiness], None] = lambda readiness: None,
         on_start_failed: Callable[[Fault], None] = lambda fault: None,
     ) -> None:
@@ -51,6 +52,7 @@ class Pool:
         self._launcher = launcher
         self._log = log
         self._freeze_idle = freeze_idle
+        self._reuse_bytes = reuse_bytes
         self._on_ready = on_ready
         self._on_start_failed = on_start_failed
         self._workers: dict[str, Worker] = {}
@@ -105,11 +107,15 @@ class Pool:
 
     def holds(self, head: bytes) -> bool:
         """Whether an idle worker holds the conversation at `head`."""
-        return self._scheduler.holds(head)
+        return self._scheduler.slots.holder(head) is not None
 
     def end(self, head: bytes) -> None:
         """Kill the idle worker that holds `head`, if there is one."""
         self.tell(partial(self._scheduler.end, head))
+
+    def relieve(self) -> None:
+        """Memory is short: end the worker that is missed least."""
+        self.tell(self._scheduler.evict)
 
     def lease(
         self,
@@ -117,11 +123,13 @@ class Pool:
         client: str,
         *,
         head: bytes | None = None,
+        root: bytes | None = None,
+        session: str | None = None,
         whole: bool = True,
         again: bool = False,
     ) -> Lease:
-        """Ask for the idle worker that holds `head`, or else one that is ready for `key`;
-        `Lease.wait` waits for it.
+        """Ask for the idle worker that holds `head`, else one that resumes `session`, else one that
+        can be reset to `root`, else one that is ready for `key`; `Lease.wait` waits for it.
 
         A request that is not `whole` has its new messages alone: only that worker can answer it,
         and without it the request is refused with ConversationGone.
@@ -134,7 +142,8 @@ class Pool:
         answering = partial(self.tell, partial(self._scheduler.answering, request))
         lease = self._leases[request] = Lease(partial(self._close, request, key), answering)
         admit = self._scheduler.admit
-        self.tell(partial(admit, request, key, client, head=head, whole=whole, again=again))
+        wanted = partial(admit, request, key, client, head=head, root=root, session=session)
+        self.tell(partial(wanted, whole=whole, again=again))
         return lease
 
     def _close(self, request: str, key: Key, lease: Lease) -> None:
@@ -143,24 +152,23 @@ class Pool:
             self.tell(partial(self._scheduler.withdraw, request))
         else:
             reason = "its turn is over" if lease.finished else "its turn was cut short"
-            head = lease.head if lease.finished else None
-            self.tell(partial(self._release, lease.worker, reason, head))
+            self.tell(partial(self._release, lease.worker, reason, lease))
         if isinstance(lease.fault, ModelNotFound):
             self.tell(partial(self._scheduler.forget, key))
 
-    def spawn(self, key: Key) -> str:
+    def spawn(self, key: Key, session: str | None) -> str:
         assert self._nursery is not None
         self._count += 1
-        worker = Worker(self._launcher(f"w{self._count}", key))
+        worker = Worker(self._launcher(f"w{self._count}", key, session))
         self._workers[worker.launch.id] = worker
         self._nursery.start_soon(self._live, worker)
         return worker.launch.id
 
-    def grant(self, request: str, worker: str, *, continues: bool) -> None:
+    def grant(self, request: str, worker: str, *, continues: bool, resets: bool) -> None:
         # A lease closed in this very moment is gone here; its withdrawal is among the commands.
         if (lease := self._leases.get(request)) is not None:
             self._workers[worker].thaw_nowait()
-            lease.grant(self._workers[worker], continues=continues)
+            lease.grant(self._workers[worker], continues=continues, resets=resets)
 
     def refuse(self, request: str, fault: Fault) -> None:
         if (lease := self._leases.get(request)) is not None:
@@ -197,24 +205,34 @@ class Pool:
         self._scheduler.worker_ready(worker.launch.id, now)
         self._settle(worker)
 
-    def _release(self, worker: Worker, reason: str, head: bytes | None, now: float) -> None:
-        self._scheduler.release(worker.launch.id, reason, now, head=head)
+    def _release(self, worker: Worker, reason: str, lease: Lease, now: float) -> None:
+        self._scheduler.release(
+            worker.launch.id,
+            reason,
+            now,
+            head=lease.head if lease.finished else None,
+            lenient=lease.lenient,
+            root=lease.root if worker.resident_bytes() <= self._reuse_bytes else None,
+        )
         self._settle(worker)
 
     def _settle(self, worker: Worker) -> None:
-        if self._freeze_idle and self._is_waiting(worker):
+        if self._freeze_idle and (slot := self._waiting_slot(worker)) is not None:
             assert self._nursery is not None
-            self._nursery.start_soon(self._freeze_later, worker)
+            self._nursery.start_soon(self._freeze_later, worker, slot.turns)
 
-    def _is_waiting(self, worker: Worker) -> bool:
-        return self._scheduler.state(worker.launch.id) in (State.SPARE, State.IDLE)
+    def _waiting_slot(self, worker: Worker) -> Slot | None:
+        slot = self._scheduler.slots.get(worker.launch.id)
+        waiting = slot is not None and slot.state in (State.SPARE, State.IDLE)
+        return slot if waiting else None
 
-    async def _freeze_later(self, worker: Worker) -> None:
+    async def _freeze_later(self, worker: Worker, turns: int) -> None:
         await trio.sleep(SETTLE_SECONDS)
-        self.tell(partial(self._freeze, worker))
+        self.tell(partial(self._freeze, worker, turns))
 
-    def _freeze(self, worker: Worker, now: float) -> None:
-        if self._is_waiting(worker):
+    def _freeze(self, worker: Worker, turns: int, now: float) -> None:
+        # With more turns by now it waits for less long, and has a timer of its own.
+        if (slot := self._waiting_slot(worker)) is not None and slot.turns == turns:
             worker.freeze_nowait()
 
     def _worker_gone(self, worker: Worker, fault: Fault | None, stuck: bool, now: float) -> None:

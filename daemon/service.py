@@ -11,16 +11,24 @@ from structlog.typing import FilteringBoundLogger
 from maxd.daemon.backend import Backend
 from maxd.daemon.catalog import Catalog
 from maxd.daemon.conversations import Conversations
+from maxd.daemon.index import NAME as INDEX_NAME
+from maxd.daemon.index_writer import IndexWriter
 from maxd.daemon.lifecycle import drain_on_signal
-from maxd.daemon.memory import available_memory, worker_budget
+from maxd.daemon.memory import PER_WORKER, available_memory, worker_budget
 from maxd.daemon.pool import Pool
+from maxd.daemon.probes import Probes
 from maxd.daemon.settings import Config
 from maxd.daemon.slots import Key, Limits
+from maxd.daemon.transcripts import Transcripts
 from maxd.daemon.turns import Turns
 from maxd.workers.faults import BackendUnavailable, Fault
 from maxd.workers.profiles import BUILT_IN
 from maxd.workers.tree import make_environment
 from maxd.workers.worker import Launch, Readiness
+
+# Two workers' worth: less than this available, and the next start may bring in the OOM killer.
+RESERVED_BYTES = 2 * PER_WORKER
+RELIEF_SECONDS = 5.0
 
 
 class Front(Protocol):
@@ -57,7 +65,7 @@ async def run(
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     shutdown = trio.Event()
 
-    def launch(worker: str, key: Key) -> Launch:
+    def launch(worker: str, key: Key, session: str | None) -> Launch:
         marker = f"{instance}/{worker}"
         return Launch(
             id=worker,
@@ -69,6 +77,7 @@ async def run(
             marker=marker,
             start_seconds=config.pool.start_timeout_seconds,
             ask_models=catalog.wants_models,
+            resume=session,
         )
 
     def start_failed(fault: Fault) -> None:
@@ -86,16 +95,41 @@ async def run(
 
     def worker_ready(readiness: Readiness) -> None:
         catalog.note(readiness)
+        if config.pool.reuse and backend.cli is not None:
+            probes.note(backend.cli, readiness.version)
 
     pool = Pool(
         limits(config, catalog),
         launch,
         log,
         freeze_idle=config.pool.freeze_idle,
+        reuse_bytes=config.pool.reuse_megabytes * 2**20,
         on_ready=worker_ready,
         on_start_failed=start_failed,
     )
-    turns = Turns(pool, BUILT_IN, Conversations(), log, on_fault=turn_failed)
+    index = IndexWriter(
+        config.state_directory() / INDEX_NAME,
+        log,
+        keep_days=config.conversations.keep_days,
+        keep_count=config.conversations.keep_count,
+    )
+    conversations = Conversations(
+        index.save_nowait, index.delete_nowait, keep=config.conversations.keep_count
+    )
+    transcripts = Transcripts(
+        os.fspath(directory), lambda: backend.projects, index.save_nowait, log
+    )
+    probes = Probes(config.state_directory(), environment, log)
+    turns = Turns(
+        pool,
+        BUILT_IN,
+        conversations,
+        log,
+        on_fault=turn_failed,
+        allows_reset=lambda: config.pool.reuse and probes.allows_reset,
+        lenient=config.profiles.lenient,
+        transcripts=transcripts,
+    )
     backend = Backend(config.cli.path, environment, log, backend_changed)
     async with trio.open_nursery() as everything:
         drain = partial(
@@ -109,11 +143,23 @@ async def run(
         await everything.start(drain)
         await everything.start(backend.run)
         await everything.start(pool.run)
+        conversations.restore(await everything.start(index.run))
+        everything.start_soon(transcripts.run)
         async with trio.open_nursery() as serving:
             await serving.start(front, turns, catalog, shutdown)
+            everything.start_soon(probes.run)
+            everything.start_soon(relieve_memory, pool)
             if on_serving is not None:
                 serving.start_soon(on_serving)
         everything.cancel_scope.cancel()
+
+
+async def relieve_memory(pool: Pool) -> None:
+    """End workers that are missed least while memory is short, one at a time."""
+    while True:
+        await trio.sleep(RELIEF_SECONDS)
+        if available_memory() < RESERVED_BYTES:
+            pool.relieve()
 
 
 def limits(config: Config, catalog: Catalog) -> Limits:
@@ -129,4 +175,6 @@ def limits(config: Config, catalog: Catalog) -> Limits:
         warm_seconds=pool.warm_minutes * 60,
         queue_length=pool.queue_length,
         queue_seconds=pool.queue_seconds,
+        reuse_turns=pool.reuse_turns,
+        idle_seconds=config.conversations.idle_minutes * 60,
     )

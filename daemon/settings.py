@@ -161,12 +161,56 @@ class Pool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         float,
         Meta(description="How long a worker may take to become ready.", ge=1, le=600),
     ] = 30
+    reuse: Annotated[
+        bool,
+        Meta(
+            description="Whether a worker without tools is reset for another conversation of the "
+            "same system text and API key, once a probe has shown that nothing stays behind."
+        ),
+    ] = True
+    reuse_turns: Annotated[
+        int, Meta(description="Turns after which a worker is not reset any more.", ge=1, le=100_000)
+    ] = 200
+    reuse_megabytes: Annotated[
+        int,
+        Meta(
+            description="Resident memory above which a worker is not reset any more.",
+            ge=100,
+            le=100_000,
+        ),
+    ] = 600
     queue_length: Annotated[
         int, Meta(description="Most requests that wait for a worker.", ge=0, le=100_000)
     ] = 256
     queue_seconds: Annotated[
         float, Meta(description="How long a request may wait for a worker.", ge=0, le=3600)
     ] = 120
+
+
+class Conversations(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is kept of conversations between their turns."""
+
+    keep_days: Annotated[
+        float,
+        Meta(
+            description="How long after its last turn a conversation is known, in days.",
+            ge=0,
+            le=3650,
+        ),
+    ] = 30
+    keep_count: Annotated[
+        int,
+        Meta(description="Most conversations known; the last used are kept.", ge=1, le=1_000_000),
+    ] = 10_000
+    idle_minutes: Annotated[
+        float,
+        Meta(
+            description="How long a worker is kept for the next turn of its conversation, "
+            "in minutes.",
+            ge=0,
+            le=10_080,
+        ),
+    ] = 60
 
 
 class Profiles(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -179,6 +223,14 @@ class Profiles(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "in the user's data directory.",
         ),
     ] = ""
+    lenient: Annotated[
+        tuple[Literal["agent", "chat"], ...],
+        Meta(
+            description="Profiles whose workers go on although the last user message of the "
+            "turn before has vanished from the history.",
+            max_length=2,
+        ),
+    ] = ()
 
 
 class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -215,6 +267,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         dict[_ModelName, _ModelName],
         Meta(description="Further model names, and the CLI's model word for each.", max_length=256),
     ] = field(default_factory=dict)
+    conversations: Conversations = field(default_factory=Conversations)
     profiles: Profiles = field(default_factory=Profiles)
     log: Log = field(default_factory=Log)
     state: State = field(default_factory=State)

@@ -1,5 +1,7 @@
 """What the scheduler keeps in mind: keys, limits, who waits, and one slot for each worker."""
 
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,6 +28,11 @@ class Limits:
     queue_seconds: float
     idle_seconds: float = 3600.0
     """How long a worker is kept for the next turn of its conversation."""
+    reuse_after: int = 2
+    """Idle conversations of one binding beyond which a new one of it takes over the oldest's
+    worker instead of a spare: a reset costs 40 ms of CPU, a process 600."""
+    reuse_turns: int = 200
+    """Turns after which a worker is not reused: each leaves a few hundred kilobytes behind."""
     refill_seconds: float = 0.5
     """How long a refill waits for the service to answer the turn that took the spare: a start
     beside it costs that turn up to half of its first token's time on two processors."""
@@ -37,6 +44,10 @@ class Waiter:
     key: Key
     client: str
     since: float
+    session: str | None = None
+    """The CLI's session that holds its history: a worker that resumes it is started for it."""
+    whole: bool = True
+    """Whether it has its whole history, so that any worker can answer it."""
 
 
 @dataclass(eq=False)
@@ -49,4 +60,85 @@ class Slot:
     request: str | None = None
     head: bytes | None = None
     """Of an idle worker: what its conversation is known by (see lineage)."""
+    lenient: bytes | None = None
+    """What else it is known by, for clients that take their last message out again."""
+    root: bytes | None = None
+    """What its conversation bound it to, where it may be reset for another of the same binding."""
     idle_since: float = 0.0
+    turns: int = 0
+    reserved: str | None = None
+    """The request it was started for, with that request's session."""
+
+
+class Slots:
+    """The slots of all workers that are not GONE, and what is asked of them."""
+
+    def __init__(self) -> None:
+        # Those that are STUCK stay, to be seen.
+        self._slots: dict[str, Slot] = {}
+
+    def __iter__(self) -> Iterator[Slot]:
+        return iter(list(self._slots.values()))
+
+    def __getitem__(self, worker: str) -> Slot:
+        return self._slots[worker]
+
+    def get(self, worker: str) -> Slot | None:
+        return self._slots.get(worker)
+
+    def add(self, slot: Slot) -> None:
+        self._slots[slot.worker] = slot
+
+    def remove(self, slot: Slot) -> None:
+        del self._slots[slot.worker]
+
+    def of(self, *states: State) -> list[Slot]:
+        return [slot for slot in self._slots.values() if slot.state in states]
+
+    def live(self) -> int:
+        """Workers that take up a slot."""
+        return len(self._slots) - len(self.of(State.STUCK))
+
+    def starting(self) -> Counter[Key]:
+        """Workers that start and will be spares, by key."""
+        return Counter(slot.key for slot in self.of(State.STARTING) if slot.reserved is None)
+
+    def spare(self, key: Key) -> Slot | None:
+        return next((slot for slot in self.of(State.SPARE) if slot.key == key), None)
+
+    def spares(self, needed: Mapping[Key, int]) -> dict[Key, list[Slot]]:
+        """Of each key as many spares as are needed, as far as there are."""
+        found: dict[Key, list[Slot]] = {}
+        for slot in self.of(State.SPARE):
+            if len(found.get(slot.key, ())) < needed.get(slot.key, 0):
+                found.setdefault(slot.key, []).append(slot)
+        return found
+
+    def idle_for(self, seconds: float, now: float) -> list[Slot]:
+        """Idle workers that have not been used for `seconds`."""
+        # The same sum as in wake_at: with the rounding of another one a tick would come too soon.
+        return [slot for slot in self.of(State.IDLE) if now >= slot.idle_since + seconds]
+
+    def reserved(self, request: str) -> Slot | None:
+        """The worker that was started for this request."""
+        return next((slot for slot in self if slot.reserved == request), None)
+
+    def least_used_spare(self, last_used: Mapping[Key, float]) -> Slot | None:
+        """The spare whose key was used longest ago."""
+        spares = self.of(State.SPARE)
+        return min(spares, key=lambda slot: last_used.get(slot.key, 0.0), default=None)
+
+    def holder(self, head: bytes) -> Slot | None:
+        """An idle worker whose conversation is at `head`, exactly if there is one. Two may be:
+        equal conversations."""
+        idle = self.of(State.IDLE)
+        exact = (slot for slot in idle if slot.head == head)
+        return next(exact, next((slot for slot in idle if slot.lenient == head), None))
+
+    def longest_idle(self) -> Slot | None:
+        return min(self.of(State.IDLE), key=lambda slot: slot.idle_since, default=None)
+
+    def idle_with_root(self, root: bytes) -> list[Slot]:
+        """Idle workers that may be reset for another conversation, the longest idle first."""
+        idle = [slot for slot in self.of(State.IDLE) if slot.root == root]
+        return sorted(idle, key=lambda slot: slot.idle_since)

@@ -1,6 +1,6 @@
 """Runs turns: a lease, the worker's events, the streaming mode, and the one retry that is safe."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from typing import Literal, TypeAlias
@@ -8,15 +8,17 @@ from typing import Literal, TypeAlias
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from maxd.daemon import lineage
 from maxd.daemon.conversation import Conversation
 from maxd.daemon.conversations import Claim, Conversations
 from maxd.daemon.lease import Lease
 from maxd.daemon.pool import Pool
 from maxd.daemon.release import Release
 from maxd.daemon.slots import Key
-from maxd.workers.faults import Fault, WorkerDied
+from maxd.daemon.transcripts import Transcripts
+from maxd.workers.faults import Fault, SessionLost, WorkerDied
 from maxd.workers.profiles import Profile
-from maxd.workers.turn import Event, Finished, RoundStarted, TextDelta, Turn
+from maxd.workers.turn import Event, Finished, RoundBroken, RoundStarted, TextDelta, Turn
 
 ConversationState: TypeAlias = Literal["running", "idle", "stored", "known"]
 
@@ -28,9 +30,21 @@ class TurnStream:
     """The events of one running turn."""
 
     def __init__(
-        self, pool: Pool, profile: Profile, conversations: Conversations, claim: Claim
+        self,
+        pool: Pool,
+        profile: Profile,
+        conversations: Conversations,
+        claim: Claim,
+        *,
+        may_reset: bool,
+        lenient: bool = False,
+        transcripts: Transcripts | None = None,
     ) -> None:
+        self._transcripts = transcripts
+        self._lenient = lenient
         self._pool = pool
+        # Only where no tool can have left anything behind.
+        self._may_reset = may_reset and profile.tools == "none"
         self._conversations = conversations
         self._claim = claim
         self._turn = claim.turn
@@ -40,6 +54,8 @@ class TurnStream:
         # Set once the service has taken a request of this turn: from then on a dead worker may
         # have done work, and doing it again is the client's decision.
         self._accepted = False
+        # A message was cut and told anew: what of it is in the CLI's own history, nobody knows.
+        self._broken = False
         self._started = trio.current_time()
         self._leased_at: float | None = None
         self._first_text_at: float | None = None
@@ -47,7 +63,8 @@ class TurnStream:
         self.fault: Fault | None = None
         self._stopped: Fault | None = None
         self._waiting = trio.CancelScope()
-        self._lease = self._ask()
+        # None only while it is looked whether the conversation's session can be resumed.
+        self._lease = None if self._session_of_old() else self._ask(None)
 
     @property
     def conversation_id(self) -> str:
@@ -85,19 +102,24 @@ class TurnStream:
 
     async def _advance(self) -> list[Event]:
         try:
+            if self._lease is None:
+                self._lease = self._ask(await self._resumable())
             if self._leased_at is None:
-                await self._begin()
+                await self._begin(self._lease)
             told = await self._lease.next_events()
-        except WorkerDied:
+        except (WorkerDied, SessionLost):
             if self._accepted or self._attempts >= ATTEMPTS:
                 raise
+            assert self._lease is not None
             self._lease.close()
-            self._lease = self._ask()
+            self._lease = self._ask(None)
             return []
         for event in told:
             match event:
                 case RoundStarted():
                     self._accepted = True
+                case RoundBroken():
+                    self._broken = True
                 case Finished():
                     self._finished = event
                 case _:
@@ -108,41 +130,80 @@ class TurnStream:
             self._first_text_at = trio.current_time()
         return released
 
-    def _ask(self) -> Lease:
+    def _session_of_old(self) -> str | None:
+        """The session to resume, when no worker holds the conversation any more."""
+        conversation = self._claim.conversation
+        if conversation is None or self._transcripts is None:
+            return None
+        if conversation.head != self._claim.head:
+            # Found leniently: only a live worker may go on.
+            return None
+        return None if self._pool.holds(conversation.head) else conversation.session
+
+    async def _resumable(self) -> str | None:
+        session, conversation = self._session_of_old(), self._claim.conversation
+        if session is None or conversation is None or self._transcripts is None:
+            return None
+        return session if await self._transcripts.holds(conversation) else None
+
+    def _ask(self, session: str | None) -> Lease:
         self._attempts += 1
         self._leased_at = None
-        key = Key(self._turn.profile, self._turn.model)
         again = self._attempts > 1
-        # A worker that was lost once is not looked for again: the history is imported.
-        head = None if again else self._claim.head
-        whole = self._claim.whole
-        return self._pool.lease(key, self._claim.scope, head=head, whole=whole, again=again)
+        return self._pool.lease(
+            Key(self._turn.profile, self._turn.model),
+            self._claim.scope,
+            # A worker that was lost once is not looked for again: the history is imported.
+            head=None if again else self._claim.head,
+            root=self._claim.root if self._may_reset and not again else None,
+            session=session,
+            whole=self._claim.whole,
+            again=again,
+        )
 
-    async def _begin(self) -> None:
-        await self._lease.wait()
+    async def _begin(self, lease: Lease) -> None:
+        await lease.wait()
         self._leased_at = trio.current_time()
-        self._lease.begin(self._turn, self._claim.known)
+        lease.begin(self._turn, self._claim.known)
 
     def close(self, *, delivered: bool) -> None:
         """End the turn. Its worker waits for the next one if this one is finished and its client
         has it whole: a client that does not may send anything next."""
-        if delivered and self._finished is not None and self.fault is None:
-            reply = "".join(self._reply)
-            self._lease.head = self._conversations.finish(self._claim, reply, self._finished)
-        else:
+        lease = self._lease
+        if not delivered or self._finished is None or self.fault is not None:
             self._conversations.abandon(self._claim)
-        self._lease.close()
+        elif lease is not None and lease.worker is not None:
+            record = lease.worker.record
+            reply = "".join(self._reply)
+            conversation = self._conversations.finish(self._claim, reply, self._finished, record)
+            if not self._broken:
+                lease.head = conversation.head
+                self._offer_lenient(lease, conversation, reply)
+                lease.root = self._claim.root if self._may_reset and self._claim.whole else None
+            if self._transcripts is not None and not self._broken:
+                self._transcripts.confirm_nowait(conversation, record)
+        if lease is not None:
+            lease.close()
+
+    def _offer_lenient(self, lease: Lease, conversation: Conversation, reply: str) -> None:
+        claim = self._claim
+        if self._lenient:
+            head = lineage.lenient(claim.turn, claim.scope, reply, claim.base)
+            if head is not None:
+                lease.lenient = head
+                self._conversations.offer_lenient(conversation, head)
 
     def facts(self) -> dict[str, str | int | float | None]:
         """What the log may know of this turn: never content. Times in seconds."""
         usage = self._finished.usage if self._finished else None
+        worker = None if self._lease is None else self._lease.worker
         return {
             "conversation": self._claim.id,
             "profile": self._turn.profile,
             "model": self._turn.model,
             "messages": len(self._turn.messages),
-            "worker": worker.launch.id if (worker := self._lease.worker) else None,
-            "continued": self._lease.continues,
+            "worker": worker.launch.id if worker is not None else None,
+            "continued": self._lease is not None and self._lease.continues,
             "attempts": self._attempts,
             "queued": self._since(self._leased_at),
             "first_text": self._since(self._first_text_at),
@@ -171,8 +232,14 @@ class Turns:
         log: FilteringBoundLogger,
         *,
         on_fault: Callable[[Fault], None] = lambda fault: None,
+        allows_reset: Callable[[], bool] = lambda: False,
+        lenient: Collection[str] = (),
+        transcripts: Transcripts | None = None,
     ) -> None:
         self._pool = pool
+        self._lenient = lenient
+        self._transcripts = transcripts
+        self._allows_reset = allows_reset
         self._profiles = profiles
         self.conversations = conversations
         self._log = log
@@ -222,7 +289,15 @@ class Turns:
         """
         claim = self.conversations.claim(turn, client, conversation_id)
         profile = self._profiles[turn.profile]
-        stream = TurnStream(self._pool, profile, self.conversations, claim)
+        stream = TurnStream(
+            self._pool,
+            profile,
+            self.conversations,
+            claim,
+            may_reset=self._allows_reset(),
+            lenient=turn.profile in self._lenient,
+            transcripts=self._transcripts,
+        )
         self._running.add(stream)
         if self._idle.is_set():
             self._idle = trio.Event()

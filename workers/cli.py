@@ -65,12 +65,14 @@ class Login(Struct, frozen=True, kw_only=True):
     """What the CLI says of its login. `unknown` is no reason to refuse work.
 
     `method` and `api_key_source` are the CLI's words. `expires_at` is in epoch seconds.
+    `projects` is the directory of its transcripts, None where it does not tell (2.1.197).
     """
 
     state: LoginState
     method: str | None = None
     expires_at: float | None = None
     api_key_source: str | None = None
+    projects: str | None = None
 
 
 class _AuthStatus(Struct, rename="camel"):
@@ -80,6 +82,7 @@ class _AuthStatus(Struct, rename="camel"):
     auth_method: Any = None
     api_key_source: Any = None
     login_expires_at: Any = None
+    projects_directory: Any = None
 
 
 def bundled_cli() -> Path | None:
@@ -163,6 +166,7 @@ def parse_auth_status(answer: bytes) -> Login:
         method=_word(status.auth_method),
         expires_at=_epoch_seconds(status.login_expires_at),
         api_key_source=_word(status.api_key_source),
+        projects=_word(status.projects_directory),
     )
 
 

@@ -137,12 +137,13 @@ class WorkerStartFailed(Fault):
     blame = "worker"
     status = 503
     code = "backend_unavailable"
-    retry_after = 30.0
+    retry_after: float | None = 30.0
     retry = False
 
 
 class SessionLost(WorkerStartFailed):
-    """The CLI cannot resume this session: its transcript is gone, broken, or of another directory.
+    """A session cannot be resumed: its transcript is gone, is not as its last turn has left it, or
+    the CLI did not get ready with it.
 
     Nothing has been accepted, and another worker can be given the history. It says nothing of
     whether workers can be started, so it is no reason to wait before the next one.

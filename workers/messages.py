@@ -49,6 +49,7 @@ class ModelMessage(Struct):
     model: str = ""
     content: list[Block] | str = ""
     stop_reason: str | None = None
+    usage: Raw = Raw(b"null")
 
 
 class Delta(Struct):
@@ -65,6 +66,7 @@ class ApiEvent(Struct):
     message: ModelMessage | None = None
     content_block: Block | None = None
     delta: Delta | None = None
+    usage: Raw = Raw(b"null")
 
 
 class StreamEvent(Struct, tag="stream_event"):
@@ -75,6 +77,8 @@ class StreamEvent(Struct, tag="stream_event"):
 
 class Assistant(Struct, tag="assistant"):
     message: ModelMessage
+    # The same as that of this block's line in the transcript (2.1.197 and 2.1.330).
+    uuid: str | None = None
     parent_tool_use_id: str | None = None
 
 
@@ -109,17 +113,38 @@ class ResultUsage(Struct):
     output_tokens_details: OutputTokensDetails | None = None
 
 
-class Result(Struct, tag="result"):
-    """The end of a turn, and of each message imported without a question."""
+class ModelUsage(Struct, rename={"cost": "costUSD", "context_window": "contextWindow"}):
+    """What was used of one model, and how large its context window is."""
+
+    cost: float = 0.0
+    context_window: int = 0
+
+
+class Result(
+    Struct,
+    tag="result",
+    rename={"model_usage": "modelUsage"},
+):
+    """The end of a turn, and of each message imported without a question.
+
+    `total_cost_usd` and `model_usage` count from the start of the process, and 2.1.330 adds what
+    an orderly end of an earlier process has left in the session's transcript. The figures that
+    only inform are raw: one of a new shape must not cost a turn.
+    """
 
     is_error: bool
     subtype: str = ""
     num_turns: int = 0
     result: str | None = None
+    session_id: str = ""
     stop_reason: str | None = None
     terminal_reason: str | None = None
     api_error_status: int | None = None
     usage: ResultUsage | None = None
+    total_cost_usd: Raw = Raw(b"0")
+    model_usage: Raw = Raw(b"{}")
+    # Since 2.1.330 at the latest; 2.1.197 does not have it.
+    model_usage_since_last_result: Raw = Raw(b"null")
 
 
 class Unknown(Struct):
@@ -255,13 +280,22 @@ class Initialize(
     Struct,
     tag_field="subtype",
     tag="initialize",
-    rename={"system_prompt": "systemPrompt", "append_system_prompt": "appendSystemPrompt"},
+    rename={
+        "system_prompt": "systemPrompt",
+        "append_system_prompt": "appendSystemPrompt",
+        "system_prompt_snapshot": "systemPromptSnapshot",
+    },
 ):
     """Binds a worker; it counts once. An empty `system_prompt` list is no prompt at all, unset is
-    the CLI's own (both seen upstream, 2.1.330)."""
+    the CLI's own (both seen upstream, 2.1.330).
+
+    With `system_prompt_snapshot` False a resumed session gets this prompt; without it 2.1.330
+    sends the one that its transcript holds, whatever it is given (2.1.197 has no such snapshot).
+    """
 
     system_prompt: list[str] | UnsetType = UNSET
     append_system_prompt: str | UnsetType = UNSET
+    system_prompt_snapshot: Literal[False] | UnsetType = UNSET
 
 
 class AskLine(Struct, tag_field="type", tag="control_request"):

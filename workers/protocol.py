@@ -6,6 +6,7 @@ protocol.feed(read())                  → [Ready(version)]
 write(protocol.begin(turn))            binds the worker and gives it the history
 protocol.feed(read())                  → [TextDelta(…), …, Finished(…)]
 write(protocol.proceed(messages))      the next turn of the same conversation
+write(protocol.reset())                …or let it forget that: [Cleared()], then `begin` again
 write(protocol.data_to_send())         after every feed: answers, and the next of the history
 """
 
@@ -24,6 +25,7 @@ from maxd.workers.faults import Fault, ProtocolBroken
 from maxd.workers.lines import LineBuffer, LineTooLong
 from maxd.workers.policy import decide
 from maxd.workers.profiles import Profile
+from maxd.workers.recorder import Recorder, usage_of
 from maxd.workers.turn import (
     AccountLimit,
     Event,
@@ -38,7 +40,6 @@ from maxd.workers.turn import (
     ToolStarted,
     Turn,
     TurnRecord,
-    Usage,
 )
 from maxd.workers.verdict import fault_of
 
@@ -46,6 +47,8 @@ from maxd.workers.verdict import fault_of
 LINE_LIMIT = 128 * 1024 * 1024
 # A CLI that prints this many lines which are no messages has another program's voice.
 GARBAGE_LIMIT = 1000
+# The model of a message in which the CLI itself speaks.
+SYNTHETIC = "<synthetic>"
 
 
 class Ready(Struct, frozen=True):
@@ -60,7 +63,11 @@ class Models(Struct, frozen=True):
     listed: msgspec.Raw | None
 
 
-Output: TypeAlias = Ready | Models | Event | Fault
+class Cleared(Struct, frozen=True):
+    """The worker has been reset: it holds no conversation any more, and is bound as before."""
+
+
+Output: TypeAlias = Ready | Models | Cleared | Event | Fault
 """A Fault among the outputs is the last of its turn: the worker is not to be trusted any more."""
 
 
@@ -72,6 +79,7 @@ class Phase(Enum):
     IMPORTING = auto()
     ANSWERING = auto()
     IDLE = auto()
+    RESETTING = auto()
     OVER = auto()
 
 
@@ -102,7 +110,11 @@ class Protocol:
         self._limit: AccountLimit | None = None
         self._last_stop: str | None = None
         self._model = ""
-        self._record = TurnRecord()
+        # The system texts it is bound to: binding counts once, also through resets.
+        self._bound: tuple[str, ...] | None = None
+        # The CLI's session that the last result was of.
+        self._session = ""
+        self._recorder = Recorder(profile)
         self.garbage = 0
 
     def __repr__(self) -> str:
@@ -122,21 +134,30 @@ class Protocol:
 
     @property
     def record(self) -> TurnRecord:
-        """What is to be kept of the last turn: whole from its Finished to the next turn."""
-        return self._record
+        """What is to be kept of the last finished turn."""
+        return self._recorder.record
 
-    def begin(self, turn: Turn, known: int = 0) -> bytes:
+    def begin(self, turn: Turn, known: int = 0, *, resumed: bool = False) -> bytes:
         """Bind the ready worker to `turn`; return the first write (binding and first message).
-        The worker holds the first `known` messages already: it has resumed their session.
+        `resumed`: it was started with a session. It holds the first `known` messages from there.
+        After a reset it is bound already, and only given the history.
 
-        Raises RuntimeError when the worker is not ready or has been bound before.
+        Raises RuntimeError when the worker is not ready or is bound to other system texts.
         """
         if self._phase is not Phase.READY:
             raise RuntimeError(f"begin in phase {self._phase.name}")
+        if self._bound not in (None, turn.system):
+            raise RuntimeError("begin with other system texts than those it is bound to")
         self._groups.extend(import_groups(turn.messages[known:], turn.model))
         self._model = turn.model
-        bind = wire.AskLine("bind", binding(self._profile, turn.system))
-        return wire.encode(bind) + self._next_group()
+        bind = b""
+        if self._bound is None:
+            bound = binding(self._profile, turn.system)
+            if resumed:
+                bound.system_prompt_snapshot = False
+            bind = wire.encode(wire.AskLine("bind", bound))
+            self._bound = turn.system
+        return bind + self._next_group()
 
     def proceed(self, messages: Sequence[Message]) -> bytes:
         """Go on with the conversation the worker holds; return the first write. `messages` are
@@ -150,6 +171,22 @@ class Protocol:
         self._streamed.clear()
         self._last_stop = None
         return self._next_group()
+
+    def reset(self) -> bytes:
+        """Let the idle worker forget its conversation; return the write. The answer is Cleared, or
+        a ProtocolBroken if it is anything but that of a reset. `begin` has to wait for it: written
+        together, a CLI that does not reset would answer the next conversation with this one's.
+
+        Raises RuntimeError when no turn was finished, or the worker has tools: what those have
+        done and left running no reset takes back.
+        """
+        if self._phase is not Phase.IDLE or self._profile.tools != "none":
+            raise RuntimeError(
+                f"reset of a worker with {self._profile.tools} tools in phase {self._phase.name}"
+            )
+        self._phase = Phase.RESETTING
+        # Without the empty block of other user messages: this is for the CLI itself.
+        return wire.encode(wire.UserLine(wire.UserContent([wire.TextBlock("/clear")])))
 
     def data_to_send(self) -> bytes:
         """What the worker must be told now; empty when nothing."""
@@ -187,10 +224,15 @@ class Protocol:
             case wire.StreamEvent() | wire.Assistant() | wire.Result() if self._phase is Phase.IDLE:
                 # Its conversation has gone on without its client: nobody knows where it stands.
                 self._broken("spoke without being asked", out)
+            case wire.Assistant(message=said) if said.model == SYNTHETIC:
+                pass  # The CLI itself speaking; 2.1.197 does so at a reset.
+            case wire.StreamEvent() | wire.Assistant() if self._phase is Phase.RESETTING:
+                self._broken("asked the model when it was to be reset", out)
             case wire.StreamEvent(parent_tool_use_id=None, event=event):
                 self._api_event(event, out)
             case wire.Assistant(parent_tool_use_id=None, message=said):
                 self._assistant(said, out)
+                self._recorder.said(message.uuid)
             case wire.ControlRequest():
                 self._asked(message)
             case wire.ControlResponse(response=reply):
@@ -214,6 +256,7 @@ class Protocol:
             case wire.ApiEvent(type="message_start", message=wire.ModelMessage() as said):
                 self._streamed.add(said.id)
                 self._begin_round(said.model, out)
+                self._recorder.started(said.model, said.usage)
             case wire.ApiEvent(type="content_block_start", content_block=wire.Block() as block):
                 if block.type == "tool_use":
                     out.append(ToolStarted(block.name))
@@ -225,6 +268,7 @@ class Protocol:
                 elif delta.type == "thinking_delta" and delta.thinking:
                     out.append(ThinkingDelta(delta.thinking))
             case wire.ApiEvent(type="message_delta", delta=wire.Delta(stop_reason=str(reason))):
+                self._recorder.used(event.usage)
                 self._end_round(reason, out)
             case wire.ApiEvent(type="message_stop"):
                 # The CLI invents this one when the stream was cut before its end (2.1.330).
@@ -235,11 +279,12 @@ class Protocol:
     def _assistant(self, said: wire.ModelMessage, out: list[Output]) -> None:
         """A whole block of a model message: news only where no deltas came before it, which is
         when the CLI has given up a stream and asked again without (seen with an error event in
-        the stream). `<synthetic>` is the CLI itself speaking."""
-        if said.id in self._streamed or said.model == "<synthetic>":
+        the stream)."""
+        if said.id in self._streamed:
             return
         if self._whole != said.id:
             self._begin_round(said.model, out)
+            self._recorder.started(said.model, said.usage)
             self._whole = said.id
         for block in said.content if isinstance(said.content, list) else ():
             if block.type == "text" and block.text:
@@ -295,7 +340,13 @@ class Protocol:
                 pass
 
     def _result(self, result: wire.Result, out: list[Output]) -> None:
-        if result.is_error:
+        before, self._session = self._session, result.session_id
+        if self._phase is not Phase.ANSWERING:
+            # After a reset 2.1.330 begins its count of the cost anew, 2.1.197 goes on.
+            self._recorder.counted(result)
+        if self._phase is Phase.RESETTING:
+            self._end_reset(result, before, out)
+        elif result.is_error:
             self._phase = Phase.OVER
             out.append(fault_of(result, self._limit, self._clock()))
         elif self._phase is Phase.IMPORTING:
@@ -307,7 +358,21 @@ class Protocol:
                 self._broken("ended the turn without a whole answer", out)
                 return
             self._phase = Phase.IDLE
-            out.append(Finished(result.stop_reason or self._last_stop, _usage(result.usage)))
+            self._recorder.finished(result)
+            out.append(Finished(result.stop_reason or self._last_stop, usage_of(result)))
+
+    def _end_reset(self, result: wire.Result, before: str, out: list[Output]) -> None:
+        """A CLI that knows no `/clear` says so in a result that is a success as well. What both
+        2.1.197 and 2.1.330 do, and nothing else does, is to say nothing and go on under a new
+        session id. (2.1.330 also prints a `conversation_reset`.)"""
+        silent = not result.is_error and result.num_turns == 0 and not result.result
+        if not silent or not before or result.session_id in ("", before):
+            self._broken("did not do a reset as expected", out)
+            return
+        self._phase = Phase.READY
+        self._streamed.clear()
+        self._last_stop = None
+        out.append(Cleared())
 
     def _next_group(self) -> bytes:
         group = self._groups.popleft()
@@ -328,16 +393,3 @@ def _version(response: msgspec.Raw) -> str:
 
 class _Version(Struct):
     version: str = ""
-
-
-def _usage(usage: wire.ResultUsage | None) -> Usage:
-    if usage is None:
-        return Usage()
-    details = usage.output_tokens_details
-    return Usage(
-        input_tokens=usage.input_tokens or 0,
-        cache_creation_tokens=usage.cache_creation_input_tokens or 0,
-        cache_read_tokens=usage.cache_read_input_tokens or 0,
-        output_tokens=usage.output_tokens or 0,
-        thinking_tokens=0 if details is None else details.thinking_tokens,
-    )

@@ -63,15 +63,15 @@ class TurnRecord(Struct, frozen=True, kw_only=True):
     """What a conversation's record keeps of a finished turn. It is no event: a dialect that never
     sees it cannot show it.
 
-    `session` is the id of the CLI's transcript, None where the profile keeps none. `last_message`
-    is the id of the model message that ended the turn; the transcript holds the turn once it holds
+    `session` is the id of the CLI's transcript, None where the profile keeps none. `last_line` is
+    the id of the line in it that ends the turn: the transcript holds the turn once it ends with
     that. `cost` is that of this turn alone, in US dollars by the CLI's own prices.
     `context_tokens` is what the last round took of the model's window of `context_window` tokens,
     its own output included. 0 where the CLI did not say.
     """
 
     session: str | None = None
-    last_message: str | None = None
+    last_line: str | None = None
     cost: float = 0.0
     context_tokens: int = 0
     context_window: int = 0

@@ -5,13 +5,14 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TypeAlias
 
+import psutil
 import trio
 from msgspec import Struct
 
-from maxd.workers.faults import Fault, WorkerDied, WorkerStartFailed
+from maxd.workers.faults import Fault, ProtocolBroken, SessionLost, WorkerDied, WorkerStartFailed
 from maxd.workers.process import Killed, Process, open_process
 from maxd.workers.profiles import Profile, command_line
-from maxd.workers.protocol import Models, Phase, Protocol, Ready
+from maxd.workers.protocol import Cleared, Models, Phase, Protocol, Ready
 from maxd.workers.turn import Event, Finished, Turn, TurnRecord
 
 READ_SIZE = 256 * 1024
@@ -24,6 +25,8 @@ LAST_WORDS_SECONDS = 1.0
 # A CLI whose stdin is closed ends by itself within about 35 ms (2.1.330); with MCP servers of the
 # user's own it takes longer. After this it is killed.
 GRACE_SECONDS = 1.0
+# A reset takes 10 to 30 ms (2.1.197, 2.1.330); one that takes longer than this never ends.
+RESET_SECONDS = 5.0
 
 Outbox: TypeAlias = "trio.MemorySendChannel[list[Event] | Fault]"
 
@@ -32,7 +35,8 @@ class Launch(Struct, frozen=True, kw_only=True):
     """What it takes to start a worker. `marker` is in the environment of its whole tree.
 
     `resume` is the id of the CLI's session to go on with. `directory` must be the one in which
-    that was made. A worker whose session cannot be resumed ends with SessionLost.
+    that was made. A worker whose session cannot be resumed ends with SessionLost. `nice` lowers its
+    priority, as nice(1) does.
     """
 
     id: str
@@ -45,6 +49,7 @@ class Launch(Struct, frozen=True, kw_only=True):
     start_seconds: float
     resume: str | None = None
     ask_models: bool = False
+    nice: int = 0
 
 
 class Readiness(Struct, frozen=True):
@@ -67,7 +72,7 @@ class Ended(Struct, frozen=True):
 
 
 class Worker:
-    """One CLI process, used for the turns of one conversation.
+    """One CLI process, used for the turns of one conversation at a time.
 
     `live` is the task that owns it. The other methods are called by the supervisor's task and
     only leave word for `live`.
@@ -82,6 +87,7 @@ class Worker:
         self._assigned = trio.Event()
         self._turn: Turn | None = None
         self._known = 0
+        self._reset = False
         self._outbox: Outbox | None = None
         # Set once it has been given a conversation, which stderr may quote from then on.
         self._used = False
@@ -98,23 +104,43 @@ class Worker:
         """The CLI's process id; None before it has been started."""
         return None if self._process is None else self._process.pid
 
+    def resident_bytes(self) -> int:
+        """Memory that the process holds; 0 when it is gone."""
+        try:
+            return (
+                0 if self._process is None else psutil.Process(self._process.pid).memory_info().rss
+            )
+        except psutil.NoSuchProcess:
+            return 0
+
     @property
     def record(self) -> TurnRecord:
-        """What is to be kept of the last turn: whole from its Finished to the next assignment."""
+        """What is to be kept of the last finished turn; there before its Finished is told."""
         return self._protocol.record
 
     @property
     def session(self) -> str | None:
-        """The id of the CLI's transcript of this conversation; None before the first turn and
-        where the profile keeps none."""
+        """The id of the CLI's transcript of this conversation; None before the first turn has
+        finished, and where the profile keeps none."""
         return self.record.session
 
-    def assign_nowait(self, turn: Turn, outbox: Outbox, known: int = 0) -> None:
+    def assign_nowait(
+        self, turn: Turn, outbox: Outbox, known: int = 0, *, reset: bool = False
+    ) -> None:
         """Give the ready or idle worker a turn. It holds the first `known` messages of it already,
         from its earlier turns or from the session it has resumed, and is given the others; in its
         first turn it is bound before. Events come through `outbox`, in lists that were ready
-        together; it ends with a list that holds Finished, or with a Fault, and is then closed."""
-        self._turn, self._outbox, self._known = turn, outbox, known
+        together; it ends with a list that holds Finished, or with a Fault, and is then closed.
+
+        With `reset` the idle worker first forgets its conversation, and the turn begins another
+        with the same system texts. If that does not go as it should within `RESET_SECONDS` the
+        worker ends with ProtocolBroken, and was given nothing of the turn.
+
+        Raises RuntimeError for a reset of a worker with tools, or when it holds messages already.
+        """
+        if reset and (known or self.launch.profile.tools != "none"):
+            raise RuntimeError("this worker cannot be reset for this turn")
+        self._turn, self._outbox, self._known, self._reset = turn, outbox, known, reset
         self._used = True
         self._finished = False
         self._stderr.clear()
@@ -142,6 +168,9 @@ class Worker:
         """
         launch = self.launch
         argv = command_line(launch.cli, launch.profile, launch.model, launch.resume)
+        if launch.nice:
+            # Its threads inherit it, which they would not if it were set from outside later.
+            argv = ["nice", "-n", str(launch.nice), *argv]
         fault: Fault | None = None
         stuck = False
         try:
@@ -203,7 +232,10 @@ class Worker:
     async def _become_ready(
         self, process: Process, writes: "trio.MemorySendChannel[bytes]"
     ) -> Readiness:
-        """Wait for the answer that proves the process ready. Raises WorkerStartFailed."""
+        """Wait for the answer that proves the process ready. Raises WorkerStartFailed, which is
+        SessionLost whenever there was a session to resume: the CLI answers only when it has read
+        that, and whether the reason lies in it a worker without it will show."""
+        failed = WorkerStartFailed if self.launch.resume is None else SessionLost
         writes.send_nowait(self._protocol.ask_ready())
         version: str | None = None
         try:
@@ -224,35 +256,44 @@ class Worker:
                                 pass
         except trio.TooSlowError:
             seconds = self.launch.start_seconds
-            raise WorkerStartFailed(
+            raise failed(
                 f"the claude CLI did not answer within {seconds:.0f} s of its start"
             ) from None
         except WorkerDied as fault:
-            raise WorkerStartFailed("the claude CLI ended before it was ready") from fault
+            raise failed("the claude CLI ended before it was ready") from fault
 
     async def _answer(self, process: Process, writes: "trio.MemorySendChannel[bytes]") -> None:
         """Run the turn. Raises the Fault that ended it."""
         turn, outbox = self._turn, self._outbox
         assert turn is not None
         assert outbox is not None
+        if self._reset:
+            await self._forget(process, writes)
         if self._protocol.phase is Phase.IDLE:
             write = self._protocol.proceed(turn.messages[self._known :])
         else:
-            write = self._protocol.begin(turn, self._known)
+            resumed = self.launch.resume is not None
+            write = self._protocol.begin(turn, self._known, resumed=resumed)
         writes.send_nowait(write)
-        while not self._finished:
+        # Its own, because `_finished` is the next turn's as soon as that has been assigned.
+        finished = False
+        while not finished:
             events: list[Event] = []
             fault: Fault | None = None
             for output in await self._read(process, writes):
                 match output:
                     case Fault():
                         fault = output
-                    case Ready() | Models():
+                    case Ready() | Models() | Cleared():
+                        pass
+                    case _ if finished:
+                        # News of the account behind the result are no part of the turn.
                         pass
                     case _:
                         events.append(output)
-                        self._finished = isinstance(output, Finished)
-            if self._finished:
+                        finished = isinstance(output, Finished)
+            if finished:
+                self._finished = True
                 # Before its reader knows: it may come back with the next turn at once.
                 self._assigned = trio.Event()
                 self._turn = self._outbox = None
@@ -264,6 +305,27 @@ class Worker:
             if fault is not None:
                 raise fault
         outbox.close()
+
+    async def _forget(self, process: Process, writes: "trio.MemorySendChannel[bytes]") -> None:
+        """Reset the worker. Raises ProtocolBroken if it does anything else, or ends."""
+        writes.send_nowait(self._protocol.reset())
+        try:
+            with trio.fail_after(RESET_SECONDS):
+                while True:
+                    for output in await self._read(process, writes):
+                        match output:
+                            case Cleared():
+                                return
+                            case Fault():
+                                raise output
+                            case _:
+                                pass
+        except trio.TooSlowError:
+            raise ProtocolBroken("the claude CLI did not answer a reset") from None
+        except ProtocolBroken:
+            raise
+        except WorkerDied as fault:
+            raise ProtocolBroken("the claude CLI ended when it was reset") from fault
 
     async def _wait_assigned(
         self, process: Process, writes: "trio.MemorySendChannel[bytes]"
@@ -290,7 +352,7 @@ class Worker:
 
     async def _read(
         self, process: Process, writes: "trio.MemorySendChannel[bytes]"
-    ) -> list[Ready | Models | Event | Fault]:
+    ) -> list[Ready | Models | Cleared | Event | Fault]:
         """One read of stdout, and the answers it calls for. Raises WorkerDied at its end."""
         data = bytes(await process.stdout.receive_some(READ_SIZE))
         if not data:

@@ -41,7 +41,9 @@ class IdleWorker(Worker):
         self.turns: list[Turn] = []
         self.outbox: trio.MemorySendChannel[list[Event] | Fault]
 
-    def assign_nowait(self, turn: Turn, outbox: Outbox, known: int = 0) -> None:
+    def assign_nowait(
+        self, turn: Turn, outbox: Outbox, known: int = 0, *, reset: bool = False
+    ) -> None:
         self.turns.append(turn)
         self.outbox = outbox
 
@@ -61,7 +63,15 @@ class AskedPool:
         return cast("Pool", self)
 
     def lease(
-        self, key: Key, client: str, *, head: bytes | None = None, again: bool = False
+        self,
+        key: Key,
+        client: str,
+        *,
+        head: bytes | None = None,
+        root: bytes | None = None,
+        session: str | None = None,
+        whole: bool = True,
+        again: bool = False,
     ) -> Lease:
         lease = Lease(self.given_back.append)
         self.asked.append((key, client, again))

@@ -7,6 +7,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from maxd.daemon.conversations import Conversations
 from maxd.daemon.lifecycle import Stopped, drain_on_signal
 from maxd.daemon.turns import Turns
 from maxd.workers.faults import Fault, Overloaded
@@ -23,7 +24,7 @@ class Daemon:
     def __init__(self) -> None:
         self.pool = AskedPool(on_ask=lambda lease: lease.grant(IdleWorker()))
         log, self.log = logger()
-        self.turns = Turns(self.pool.as_pool, BUILT_IN, log)
+        self.turns = Turns(self.pool.as_pool, BUILT_IN, Conversations(), log)
         self.stopped = trio.Event()
         self.stopped_at: float | None = None
         self._logger = log

@@ -4,16 +4,20 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+from unicodedata import normalize
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from maxd.daemon import lineage
-from maxd.daemon.lineage import Head
 from maxd.http.openai_chat import decode
 from maxd.workers.turn import Image, Message, Part, Text, Turn
+
+if TYPE_CHECKING:
+    from maxd.daemon.lineage import Head
 
 SCOPE = "5f0c"
 PIXEL = "iVBORw0KGgo="
@@ -21,14 +25,28 @@ Plain: TypeAlias = tuple[Any, ...]
 
 # Texts near the encoding, near each other, and what normalisation would make equal.
 TRICKY = ["a", " a", "a ", "a\n", "b", "ab", "text", "image", "user", "assistant", "root", "4:text"]
-TRICKY += ["1:a", "2:4:text1:a", "1:4:user", "0:", ":", "é", "e\u0301", "\ufb01", "fi", "A", "\u200b"]
+TRICKY += [
+    "1:a",
+    "2:4:text1:a",
+    "1:4:user",
+    "0:",
+    ":",
+    "\u00e9",
+    "e\u0301",
+    "\ufb01",
+    "fi",
+    "A",
+    "\u200b",
+]
 texts = st.sampled_from(TRICKY) | st.text(min_size=1, max_size=6)
 # Blank texts are no parts; see `decode`.
 parts = st.builds(Text, texts.filter(str.strip)) | st.builds(
     Image, st.sampled_from(("image/png", "image/gif")), st.sampled_from((PIXEL, "AAAA", "AAAB"))
 )
 messages = st.builds(
-    Message, st.sampled_from(("user", "assistant")), st.lists(parts, min_size=1, max_size=3).map(tuple)
+    Message,
+    st.sampled_from(("user", "assistant")),
+    st.lists(parts, min_size=1, max_size=3).map(tuple),
 )
 questions = st.builds(Message, st.just("user"), st.lists(parts, min_size=1, max_size=2).map(tuple))
 turns = st.builds(
@@ -91,7 +109,10 @@ def plain_history(asked: Turn, scope: str) -> tuple[Plain | None, int]:
 def test_heads_are_equal_exactly_where_the_conversations_are(
     left: Turn, right: Turn, left_scope: str, right_scope: str
 ) -> None:
-    (ours, known), (theirs, _) = lineage.history(left, left_scope), lineage.history(right, right_scope)
+    (ours, known), (theirs, _) = (
+        lineage.history(left, left_scope),
+        lineage.history(right, right_scope),
+    )
     expected, count = plain_history(left, left_scope)
     other, _ = plain_history(right, right_scope)
     assert known == count
@@ -125,7 +146,7 @@ def changed(asked: Turn, known: int) -> st.SearchStrategy[Turn]:
             messages=(*some, *rest),
         )
 
-    def replace(at: int, *by: Message) -> Turn:
+    def put(at: int, *by: Message) -> Turn:
         return with_history((*history[:at], *by, *history[at + 1 :]))
 
     def swap(at: int, to: int) -> Turn:
@@ -137,7 +158,7 @@ def changed(asked: Turn, known: int) -> st.SearchStrategy[Turn]:
         message = history[at]
         middle = len(message.parts) // 2
         halves = (message.parts[:middle], message.parts[middle:])
-        return replace(at, *(Message(message.role, half) for half in halves if half))
+        return put(at, *(Message(message.role, half) for half in halves if half))
 
     def merge(at: int) -> Turn:
         message, following = history[at], history[min(at + 1, last)]
@@ -146,16 +167,16 @@ def changed(asked: Turn, known: int) -> st.SearchStrategy[Turn]:
 
     def join_parts(at: int) -> Turn:
         text = "".join(part.text for part in history[at].parts if isinstance(part, Text)) or "-"
-        return replace(at, Message(history[at].role, (Text(text),)))
+        return put(at, Message(history[at].role, (Text(text),)))
 
     def other_role(at: int) -> Turn:
         role = "user" if history[at].role == "assistant" else "assistant"
-        return replace(at, Message("user" if role == "user" else "assistant", history[at].parts))
+        return put(at, Message("user" if role == "user" else "assistant", history[at].parts))
 
     return st.one_of(
-        st.builds(replace, place, messages),
-        st.builds(lambda at, new: replace(at, new, history[at]), place, messages),
-        st.builds(replace, place),
+        st.builds(put, place, messages),
+        st.builds(lambda at, new: put(at, new, history[at]), place, messages),
+        st.builds(put, place),
         st.builds(swap, place, place),
         st.builds(split, place),
         st.builds(merge, place),
@@ -210,14 +231,13 @@ def test_another_scope_is_another_conversation() -> None:
     assert len(heads) == 4
 
 
-@pytest.mark.parametrize(
-    ("left", "right"),
-    [("é", "e\u0301"), ("ﬁ", "fi"), ("Å", "\u212b"), ("ß", "ẞ"), ("a\u200b", "a"), ("한", "한")],
-)
-def test_unicode_is_taken_as_it_is(left: str, right: str) -> None:
+@pytest.mark.parametrize("text", ["\u00e9", "\ufb01", "\u212b", "\ud55c", "a\u200b", "\u1e9e"])
+def test_unicode_is_taken_as_it_is(text: str) -> None:
     """A model answers what it was given, not what it looks like."""
-    heads = [lineage.history(turn(user(t), assistant("x"), user("y")), SCOPE)[0] for t in (left, right)]
-    assert heads[0] != heads[1]
+    forms = {text, text.lower(), text.replace("\u200b", "")}
+    forms |= {normalize("NFD", text), normalize("NFC", text), normalize("NFKC", text)}
+    asked = [turn(user(form), assistant("x"), user("y")) for form in forms]
+    assert len({lineage.history(each, SCOPE)[0] for each in asked}) == len(forms) > 1
 
 
 @given(texts, texts)
@@ -268,7 +288,9 @@ def test_texts_that_look_like_the_encoding_do_not_meet() -> None:
 
 @many
 @given(st.lists(texts, min_size=1, max_size=8), st.data())
-def test_a_text_cannot_move_from_one_field_to_the_next(words: list[str], data: st.DataObject) -> None:
+def test_a_text_cannot_move_from_one_field_to_the_next(
+    words: list[str], data: st.DataObject
+) -> None:
     """The same texts in the same order, cut into fields elsewhere."""
 
     def cut() -> Turn:
@@ -306,7 +328,7 @@ def body(said: Sequence[tuple[str, str]], spelt: Sequence[Spelling], turned: boo
     return json.dumps({"messages": out, "model": "m"}, ensure_ascii=turned).encode()
 
 
-utf8 = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=12)
+utf8 = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
 said_texts = utf8.filter(str.strip)
 
 
@@ -328,7 +350,9 @@ def test_another_spelling_in_json_is_the_same_conversation(
 @pytest.mark.parametrize("text", ["\\ud83d", "\\ude00\\ud83d", "a\\udfff"])
 def test_no_text_without_an_encoding_gets_as_far_as_here(text: str) -> None:
     with pytest.raises(Exception, match="lone surrogates"):
-        decode(b'{"model": "m", "messages": [{"role": "user", "content": "%b"}]}' % text.encode(), find)
+        decode(
+            b'{"model": "m", "messages": [{"role": "user", "content": "%b"}]}' % text.encode(), find
+        )
 
 
 def find(model: str) -> tuple[str, str]:
@@ -372,6 +396,127 @@ def test_no_history_is_known_by_a_blank_reply(asked: Turn, other: Turn) -> None:
     blank = lineage.after_blank(asked, SCOPE)
     assert blank not in (lineage.history(asked, SCOPE)[0], lineage.history(other, SCOPE)[0])
     assert blank != lineage.after_messages(asked, SCOPE)
+
+
+# Clients that take their last message out again
+
+
+VOLATILE = "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>\nTime: {}\n<<<END_OPENCLAW_INTERNAL_CONTEXT>>>"
+RUNTIME = "Runtime: agent=main sessionId=x model=maxproxy/claude-sonnet-4"
+
+
+class OpenClaw:
+    """A client that ends every request with a message which it never sends again. `heads` is
+    what the worker that has given the last answer is known by."""
+
+    def __init__(self) -> None:
+        self.kept: list[Message] = []
+        self.requests = 0
+        self.heads: tuple[Head | None, Head | None] = (None, None)
+
+    def request(self, *said: Message) -> Turn:
+        self.kept += said
+        self.requests += 1
+        volatile = user(VOLATILE.format(self.requests))
+        return turn(*self.kept, volatile, system=("You are OpenClaw.",))
+
+    def take(self, asked: Turn, reply: str) -> None:
+        self.heads = (
+            lineage.after_reply(asked, SCOPE, reply),
+            lineage.lenient(asked, SCOPE, reply),
+        )
+        self.kept.append(assistant(reply))
+
+
+def test_a_session_of_openclaw_goes_on_by_the_lenient_head() -> None:
+    client = OpenClaw()
+    client.take(client.request(user(f"{RUNTIME}\n\nhi")), "Hello!")
+    for number in range(1, 10):
+        asked = client.request(user(f"question {number}"))
+        head, known = lineage.history(asked, SCOPE)
+        exact, lenient = client.heads
+        assert head == lenient != exact
+        # What the worker is given: the new question, and the next volatile message.
+        assert asked.messages[known:] == (client.kept[-1], user(VOLATILE.format(number + 1)))
+        client.take(asked, f"answer {number}")
+
+
+def test_a_result_of_a_tool_may_stand_before_the_volatile_message() -> None:
+    """It will come in a message of the user's, perhaps with a picture behind it."""
+    client = OpenClaw()
+    client.take(client.request(user(f"{RUNTIME}\n\nlook")), "I call the tool.")
+    result = user("result of call 1")
+    picture = user(Image("image/png", PIXEL))
+    asked = client.request(result, picture)
+    assert lineage.history(asked, SCOPE)[0] == client.heads[1]
+    client.take(asked, "I see a cat.")
+    assert lineage.history(client.request(user("thanks")), SCOPE)[0] == client.heads[1]
+
+
+def openclaw_strays() -> dict[str, Turn]:
+    """What the same client sends that is not the next turn of the session."""
+    client = OpenClaw()
+    first = client.request(user(f"{RUNTIME}\n\nhi"))
+    *_, volatile = first.messages
+    question = client.kept[0]
+    following = (user("more"), user(VOLATILE.format(2)))
+    openclaw = ("You are OpenClaw.",)
+
+    def said(*messages: Message, system: Sequence[str] = openclaw) -> Turn:
+        return turn(*messages, *following, system=system)
+
+    answer = assistant("Hello!")
+    return {
+        "retry": first,
+        "heartbeat": said(question, answer, system=("Heartbeat.",)),
+        "new session": said(),
+        "compaction": said(user("Summary of the conversation so far: hi")),
+        "another answer": said(question, assistant("Hello?")),
+        "both messages gone": said(answer),
+        "the other one gone": said(volatile, answer),
+        "both in the other order": said(volatile, question, answer),
+        "another volatile one": said(question, user(VOLATILE.format(7)), answer),
+        "one message more": said(question, answer, user("extra"), assistant("Hello!")),
+        "question changed": said(user(f"{RUNTIME}\n\nho"), answer),
+        "answer gone": said(question, question, assistant("Hello!")),
+    }
+
+
+@pytest.mark.parametrize("stray", openclaw_strays().values(), ids=openclaw_strays())
+def test_nothing_else_goes_on_by_either_head(stray: Turn) -> None:
+    client = OpenClaw()
+    client.take(client.request(user(f"{RUNTIME}\n\nhi")), "Hello!")
+    assert None not in client.heads
+    assert lineage.history(stray, SCOPE)[0] not in client.heads
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [turn(user("one")), turn(user("one"), assistant("two"), user("three"))],
+    ids=["first", "later"],
+)
+def test_an_answer_follows_something_the_user_has_said(asked: Turn) -> None:
+    assert lineage.lenient(asked, SCOPE, "x") is None
+    base = lineage.after_reply(asked, SCOPE, "x")
+    assert lineage.lenient(turn(user("three")), SCOPE, "x", base) is None
+    assert lineage.lenient(turn(user("three"), user("four")), SCOPE, "x", base) is not None
+
+
+@many
+@given(turns, texts, questions)
+def test_the_lenient_head_is_that_of_the_conversation_without_the_last_message(
+    asked: Turn, reply: str, following: Message
+) -> None:
+    *kept, _ = asked.messages
+    head = lineage.lenient(asked, SCOPE, reply)
+    if not kept or kept[-1].role == "assistant" or not reply.strip():
+        assert head is None
+    else:
+        later = replace(asked, messages=(*kept, assistant(reply), following))
+        assert lineage.history(later, SCOPE) == (head, len(kept) + 1)
+        assert head != lineage.after_reply(asked, SCOPE, reply)
+        without = replace(asked, messages=tuple(kept))
+        assert head == lineage.after_reply(without, SCOPE, reply)
 
 
 # Cost

@@ -24,14 +24,16 @@ class Record:
         self.faults: dict[str, Fault] = {}
         self.keys: dict[str, Key] = {}
 
-    def spawn(self, key: Key) -> str:
+    def spawn(self, key: Key, session: str | None) -> str:
         worker = f"w{len(self.keys) + 1}"
         self.keys[worker] = key
         self._told.append(("spawn", worker, *key))
         return worker
 
-    def grant(self, request: str, worker: str, *, continues: bool) -> None:
-        self._told.append(("continue" if continues else "grant", request, worker))
+    def grant(self, request: str, worker: str, *, continues: bool, resets: bool) -> None:
+        self._told.append(
+            ("continue" if continues else "reset" if resets else "grant", request, worker)
+        )
 
     def refuse(self, request: str, fault: Fault) -> None:
         self.faults[request] = fault
@@ -686,7 +688,7 @@ def test_made_up_model_ids_take_no_memory() -> None:
     for number in range(4):
         scheduler.admit(f"s{number}", Key("agent", f"claude-{number}"), "c", 2.0)
         scheduler.withdraw(f"s{number}", 2.0)
-    assert len(scheduler._last_used) <= 4
+    assert len(scheduler._recent.used) <= 4
     assert len(scheduler._needed) == 0
 
 

@@ -4,27 +4,43 @@ from typing import Literal
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
 
 from maxd.daemon.backoff import LONGEST_DELAY
 from maxd.daemon.scheduler import Scheduler
 from maxd.daemon.slots import Key, Limits
-from maxd.workers.faults import BackendUnavailable, Fault, Overloaded, WorkerDied, WorkerStartFailed
+from maxd.workers.faults import (
+    BackendUnavailable,
+    ConversationGone,
+    Fault,
+    Overloaded,
+    WorkerDied,
+    WorkerStartFailed,
+)
 from maxd.workers.states import State
 
 KEYS = tuple(Key(profile, model) for profile in ("agent", "chat") for model in ("opus", "sonnet"))
 QUEUE_SECONDS = 40.0
 WARM_SECONDS = 100.0
 START_SECONDS = 5.0
+IDLE_SECONDS = 60.0
 
-Stage = Literal["starting", "ready", "leased", "killed"]
+Stage = Literal["starting", "ready", "leased", "idle", "killed"]
 
 
 class SimulatedPool:
     """Effects that check each order against what they know, and keep the workers' lives."""
 
-    def __init__(self, max_workers: int) -> None:
+    def __init__(self, max_workers: int, max_starting: int) -> None:
         self._max_workers = max_workers
+        self._max_starting = max_starting
         self._count = 0
         self.now = 0.0
         self.closed = False
@@ -33,12 +49,17 @@ class SimulatedPool:
         self.keys: dict[str, Key] = {}
         self.since: dict[str, float] = {}
         self.wanted: dict[str, Key] = {}
+        self.wanted_heads: dict[str, bytes] = {}
         self.leases: dict[str, str] = {}
+        # Of the workers that are idle: what they hold.
+        self.heads: dict[str, bytes] = {}
         self.outcomes: dict[str, str] = {}
+        # The head whose worker is being ended on demand.
+        self.ending: bytes | None = None
         # The earliest time of the next start after failures, kept in its weakest form.
         self.last_failure: float | None = None
 
-    def spawn(self, key: Key) -> str:
+    def spawn(self, key: Key, session: str | None = None) -> str:
         assert not self.closed
         assert self.last_failure is None or self.now >= self.last_failure + 0.5
         self._count += 1
@@ -49,10 +70,14 @@ class SimulatedPool:
         assert len(self.stages) <= self._max_workers
         return worker
 
-    def grant(self, request: str, worker: str, *, continues: bool) -> None:
+    def grant(self, request: str, worker: str, *, continues: bool, resets: bool = False) -> None:
         assert not self.closed
-        assert self.stages[worker] == "ready"
         assert self.keys[worker] == self.wanted[request]
+        if continues:
+            assert self.stages[worker] == "idle"
+            assert self.heads.pop(worker) == self.wanted_heads[request]
+        else:
+            assert self.stages[worker] == "ready"
         self.stages[worker] = "leased"
         self.leases[request] = worker
         self.end(request, "granted")
@@ -61,13 +86,40 @@ class SimulatedPool:
         if isinstance(fault, Overloaded):
             assert fault.retry_after is not None
         assert not isinstance(fault, WorkerDied)
+        if isinstance(fault, ConversationGone):
+            assert self.wanted_heads[request] not in self.heads.values()
         self.end(request, "refused")
 
     def kill(self, worker: str, reason: str) -> None:
         assert reason
         assert self.stages[worker] != "killed"
+        if self.stages[worker] == "idle":
+            self.check_end_of_idle(worker)
         self.stages[worker] = "killed"
         self.since[worker] = self.now
+
+    def check_end_of_idle(self, worker: str) -> None:
+        """A conversation's worker ends only for a reason, and the longest idle first."""
+        del self.heads[worker]
+        since = self.since[worker]
+        if self.closed or self.ending is not None or self.now >= since + IDLE_SECONDS:
+            return
+        stages = list(self.stages.values())
+        assert stages.count("idle") == 1 or since == min(self.since[each] for each in self.idle())
+        # Room is wanted for a start that may be made now, and there is none.
+        assert self.last_failure is None or self.now >= self.last_failure + 0.5
+        assert self.scheduler is not None
+        room = self._max_workers - len(stages) + stages.count("killed")
+        assert room + stages.count("starting") < self._max_starting
+        if self.scheduler.queued:
+            assert len(stages) == self._max_workers
+        else:
+            # For a spare, of which there are few.
+            have = stages.count("ready") + stages.count("starting")
+            assert have < self._max_workers // 2
+
+    def idle(self) -> list[str]:
+        return [worker for worker, stage in self.stages.items() if stage == "idle"]
 
     def end(self, request: str, outcome: str) -> None:
         assert request in self.wanted
@@ -78,11 +130,16 @@ class SimulatedPool:
         del self.stages[worker], self.since[worker]
 
 
+def head_of(key: Key, number: int) -> bytes:
+    """Heads cover the key; workers of one key may hold equal conversations."""
+    return f"{key} {number}".encode()
+
+
 class SchedulerMachine(RuleBasedStateMachine):
     requests = Bundle("requests")
 
     @initialize(
-        max_workers=st.integers(1, 4),
+        max_workers=st.integers(1, 5),
         max_starting=st.integers(1, 3),
         spares=st.integers(0, 2),
         warm=st.lists(st.sampled_from(KEYS), max_size=2),
@@ -92,7 +149,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self, max_workers: int, max_starting: int, spares: int, warm: list[Key], queue_length: int
     ) -> None:
         self.count = 0
-        self.pool = SimulatedPool(max_workers)
+        self.pool = SimulatedPool(max_workers, max_starting)
         limits = Limits(
             max_workers=max_workers,
             max_starting=max_starting,
@@ -101,8 +158,9 @@ class SchedulerMachine(RuleBasedStateMachine):
             warm_seconds=WARM_SECONDS,
             queue_length=queue_length,
             queue_seconds=QUEUE_SECONDS,
+            idle_seconds=IDLE_SECONDS,
         )
-        self.scheduler = Scheduler(limits, self.pool)
+        self.scheduler = self.pool.scheduler = Scheduler(limits, self.pool)
         self.scheduler.tick(0.0)
 
     # What clients do
@@ -120,6 +178,85 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.scheduler.admit(request, key, client, self.pool.now, again=again)
         return request
 
+    @rule(
+        target=requests,
+        key=st.sampled_from(KEYS),
+        choice=st.integers(0, 4),
+        whole=st.booleans(),
+    )
+    def go_on(self, key: Key, choice: int, whole: bool) -> str:
+        """The next turn of a conversation, perhaps its new messages alone; no worker may hold it,
+        or more than one."""
+        head = head_of(key, choice)
+        if choice < len(self.pool.heads):
+            worker = list(self.pool.heads)[choice]
+            key, head = self.pool.keys[worker], self.pool.heads[worker]
+        return self.ask_to_go_on(key, head, whole)
+
+    @precondition(lambda self: self.pool.heads)
+    @rule(which=st.integers(0, 4), choice=st.integers(0, 2))
+    def chat(self, which: int, choice: int) -> None:
+        """A whole turn of a conversation that a worker holds, at once."""
+        holders = list(self.pool.heads)
+        worker = holders[which % len(holders)]
+        request = self.ask_to_go_on(self.pool.keys[worker], self.pool.heads[worker], True)
+        self.keep(self.pool.leases.pop(request), choice)
+
+    def ask_to_go_on(self, key: Key, head: bytes, whole: bool) -> str:
+        self.count += 1
+        request = f"r{self.count}"
+        self.pool.wanted[request] = key
+        self.pool.wanted_heads[request] = head
+        held = head in self.pool.heads.values()
+        self.scheduler.admit(request, key, "a", self.pool.now, head=head, whole=whole)
+        if held:
+            assert self.pool.outcomes[request] == "granted", "at once, whoever else waits"
+            assert self.pool.stages[self.pool.leases[request]] == "leased"
+        elif not whole:
+            assert self.pool.outcomes[request] == "refused"
+        return request
+
+    @precondition(lambda self: self.workers("starting", "killed"))
+    @rule()
+    def let_all_start_and_end(self) -> None:
+        for worker in self.workers("killed"):
+            self.pool.gone(worker)
+            self.scheduler.worker_gone(worker, self.pool.now)
+        for worker in self.workers("starting"):
+            # May have been killed for another that has just become ready.
+            if self.pool.stages[worker] == "starting":
+                self.make_ready(worker)
+
+    @precondition(lambda self: self.workers("leased"))
+    @rule(which=st.integers(0, 9), choice=st.integers(0, 2))
+    def finish_a_turn(self, which: int, choice: int) -> None:
+        """The turn has ended well: its worker waits for the next, or its room is needed."""
+        leased = {w: r for r, w in self.pool.leases.items() if w in self.workers("leased")}
+        if leased:
+            worker = list(leased)[which % len(leased)]
+            del self.pool.leases[leased[worker]]
+            self.keep(worker, choice)
+
+    def keep(self, worker: str, choice: int) -> None:
+        head = head_of(self.pool.keys[worker], choice)
+        if not self.pool.closed:
+            self.pool.stages[worker] = "idle"
+            self.pool.heads[worker] = head
+            self.pool.since[worker] = self.pool.now
+        self.scheduler.release(worker, "its turn is over", self.pool.now, head=head)
+        assert self.pool.stages.get(worker) in ("idle", "killed")
+        assert (self.pool.stages[worker] == "idle") == (worker in self.pool.heads)
+
+    @precondition(lambda self: self.pool.heads)
+    @rule(key=st.sampled_from(KEYS), choice=st.integers(0, 2))
+    def end_conversation(self, key: Key, choice: int) -> None:
+        head = head_of(key, choice)
+        held = list(self.pool.heads.values()).count(head)
+        self.pool.ending = head
+        self.scheduler.end(head, self.pool.now)
+        self.pool.ending = None
+        assert list(self.pool.heads.values()).count(head) <= max(0, held - 1)
+
     @rule(request=requests)
     def leave(self, request: str) -> None:
         """The client's lease is closed: a withdrawal or a release, as the pool tells them."""
@@ -129,19 +266,22 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.pool.end(request, "withdrawn")
             self.scheduler.withdraw(request, self.pool.now)
 
+    @precondition(lambda self: self.pool.leases)
     @rule(request=requests)
     def leave_in_the_moment_of_the_grant(self, request: str) -> None:
         if self.pool.outcomes.get(request) != "granted":
             return
-        worker = self.pool.leases[request]
+        if (worker := self.pool.leases.pop(request, None)) is None:
+            return
         self.scheduler.withdraw(request, self.pool.now)
         assert self.pool.stages.get(worker) in ("killed", None)
 
     def finish(self, request: str) -> None:
-        if (worker := self.pool.leases.get(request)) is not None:
+        if (worker := self.pool.leases.pop(request, None)) is not None:
             self.scheduler.release(worker, "its turn is over", self.pool.now)
             assert self.pool.stages.get(worker) in ("killed", None)
 
+    @precondition(lambda self: self.workers("ready"))
     @rule(key=st.sampled_from(KEYS))
     def forget(self, key: Key) -> None:
         self.scheduler.forget(key, self.pool.now)
@@ -151,6 +291,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def workers(self, *stages: Stage) -> list[str]:
         return [worker for worker, stage in self.pool.stages.items() if stage in stages]
 
+    @precondition(lambda self: self.workers("starting"))
     @rule(choice=st.integers(0, 9))
     def become_ready(self, choice: int) -> None:
         if starting := self.workers("starting"):
@@ -161,25 +302,32 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.pool.last_failure = None
         self.scheduler.worker_ready(worker, self.pool.now)
 
+    @precondition(lambda self: self.workers("killed"))
     @rule(choice=st.integers(0, 9))
     def ready_too_late(self, choice: int) -> None:
         """Its word and the kill have crossed."""
         if killed := self.workers("killed"):
             self.scheduler.worker_ready(killed[choice % len(killed)], self.pool.now)
 
+    @precondition(lambda self: self.workers("starting", "ready", "leased", "idle"))
     @rule(choice=st.integers(0, 9))
     def die(self, choice: int) -> None:
-        if living := self.workers("starting", "ready", "leased"):
+        if living := self.workers("starting", "ready", "leased", "idle"):
             self.let_die(living[choice % len(living)])
 
     def let_die(self, worker: str) -> None:
         stage = self.pool.stages[worker]
         self.pool.gone(worker)
         fault = WorkerStartFailed("no start") if stage == "starting" else WorkerDied("died")
-        if stage != "leased":
+        self.pool.heads.pop(worker, None)
+        if stage not in ("leased", "idle"):
             self.pool.last_failure = self.pool.now
+        was = self.scheduler.fault
         self.scheduler.worker_gone(worker, self.pool.now, fault=fault)
+        if stage in ("leased", "idle"):
+            assert self.scheduler.fault is was, "its death says nothing about starts"
 
+    @precondition(lambda self: self.workers("killed"))
     @rule(choice=st.integers(0, 9), stuck=st.booleans())
     def end_killed(self, choice: int, stuck: bool) -> None:
         if killed := self.workers("killed"):
@@ -189,12 +337,14 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     # What the daemon does
 
+    @precondition(lambda self: len(set(self.pool.stages.values())) > 2)
     @rule()
     def close(self) -> None:
         self.pool.closed = True
         self.scheduler.close(BackendUnavailable("logged out"), self.pool.now)
-        assert not self.workers("starting", "ready")
+        assert not self.workers("starting", "ready", "idle")
 
+    @precondition(lambda self: self.pool.closed)
     @rule()
     def open(self) -> None:
         self.pool.closed = False
@@ -230,6 +380,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             "starting": State.STARTING,
             "ready": State.SPARE,
             "leased": State.LEASED,
+            "idle": State.IDLE,
             "killed": State.ENDING,
         }
         for worker, stage in self.pool.stages.items():
@@ -245,22 +396,38 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert not waiting & {self.pool.keys[worker] for worker in self.workers("ready")}
         assert not (waiting and self.pool.closed)
 
+    @invariant()
+    def leases_are_exclusive(self) -> None:
+        held = [w for w in self.pool.leases.values() if self.pool.stages.get(w) == "leased"]
+        assert sorted(held) == sorted(set(held)) == sorted(self.workers("leased"))
+
+    @invariant()
+    def idle_workers_wait_for_their_own_conversation_and_not_for_ever(self) -> None:
+        assert sorted(self.pool.heads) == sorted(self.workers("idle"))
+        for key in KEYS:
+            for choice in range(3):
+                head = head_of(key, choice)
+                assert (self.scheduler.slots.holder(head) is not None) == (
+                    head in self.pool.heads.values()
+                )
+        for worker in self.workers("idle"):
+            assert self.pool.now < self.pool.since[worker] + IDLE_SECONDS
+
     def teardown(self) -> None:
         """In a pool whose workers start, serve and end, everybody is served, and soon."""
         if not hasattr(self, "scheduler"):
             return
         self.open()
         for _ in range(200):
-            for worker in self.workers("killed"):
-                self.pool.gone(worker)
-                self.scheduler.worker_gone(worker, self.pool.now)
-            for worker in self.workers("starting"):
-                # May have been killed for another that has just become ready.
-                if self.pool.stages[worker] == "starting":
-                    self.make_ready(worker)
-            for request in list(self.pool.leases):
-                self.finish(request)
-                del self.pool.leases[request]
+            self.let_all_start_and_end()
+            for number, request in enumerate(list(self.pool.leases)):
+                # Every other one stays idle, so that they come to fill the pool.
+                worker = self.pool.leases[request]
+                if number % 2 and self.pool.stages.get(worker) == "leased":
+                    self.keep(worker, 0)
+                    del self.pool.leases[request]
+                else:
+                    self.finish(request)
             if not self.scheduler.queued and not self.workers("killed", "leased"):
                 break
         assert self.scheduler.queued == 0

@@ -8,6 +8,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from maxd.daemon.conversations import Conversations
 from maxd.daemon.lease import Lease
 from maxd.daemon.slots import Key
 from maxd.daemon.turns import Turns, TurnStream
@@ -28,7 +29,9 @@ class Bench:
         self.pool = AskedPool(on_ask)
         self.faults: list[Fault] = []
         log, self._log = logger()
-        self.turns = Turns(self.pool.as_pool, BUILT_IN, log, on_fault=self.faults.append)
+        self.turns = Turns(
+            self.pool.as_pool, BUILT_IN, Conversations(), log, on_fault=self.faults.append
+        )
 
     @contextmanager
     def run(self, turn: Turn = TURN) -> Iterator[TurnStream]:

@@ -20,7 +20,7 @@ import psutil
 
 from maxd.workers.loopback import environment
 
-START_SECONDS = 60.0
+START_SECONDS = 30.0
 STOP_SECONDS = 30.0
 
 

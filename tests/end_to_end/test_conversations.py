@@ -187,17 +187,14 @@ def test_an_unfinished_turn_is_not_continued(daemon: DaemonProcess, model: Loopb
     assert model.conversations()[-1] == chat.spoken
 
 
-def ask_only(
-    client: openai.OpenAI, conversation: str, text: str, **more: object
-) -> tuple[str | None, str]:
+def ask_only(client: openai.OpenAI, conversation: str, text: str) -> tuple[str | None, str]:
     """Send one new message of a conversation; the reply, and the conversation's id on it."""
     reply = client.chat.completions.with_raw_response.create(
         model=MODEL,
         messages=[{"role": "user", "content": text}],
         extra_headers={"X-Conversation-Id": conversation},
-        **more,  # type: ignore[arg-type]
     )
-    content = reply.parse().choices[0].message.content  # type: ignore[attr-defined]
+    content = reply.parse().choices[0].message.content
     return content, reply.headers["x-conversation-id"]
 
 

@@ -28,6 +28,14 @@ FAKE_CLI_ANSWER *     ok (default); an upstream status (400, 401, 403, 404, 413,
                       input); cut=N (upstream is cut after N tokens, good at the second try);
                       lost=N (cut after N tokens, no second try); open (a success that ends in the
                       middle of a message); unstreamed (no deltas); empty; refusal; max_tokens
+FAKE_CLI_RESET        what `/clear` does: ok (default); leaks (forgets nothing); recalls (puts it
+                      into the system prompt); summarizes (asks upstream first); crumbs (leaves
+                      two kilobytes); unbinds (loses the system prompt); tools (has tools from
+                      then on); same (keeps the session id); refused; error; asks (takes it for
+                      a question); hang; exit. With =N from the Nth reset on
+FAKE_CLI_WRITES       when a session's transcript is written: at_once (default), or late=SECONDS
+                      after what is written (0.1 with 2.1.197), and at the end of stdin
+FAKE_CLI_UPSTREAM     if set, the answer is that of the Messages API at ANTHROPIC_BASE_URL
 FAKE_CLI_COMMAND *    what a call of the tool Bash runs, if it is allowed
 FAKE_CLI_AT *         what happens at a step: `STEP:ACTION` and more of them, separated by spaces
 

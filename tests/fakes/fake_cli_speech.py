@@ -6,6 +6,7 @@ import os
 import time
 
 from tests.fakes.fake_cli_pipes import Faults
+from tests.fakes.fake_cli_sessions import new_uuid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,12 +28,16 @@ class Speech(Faults):
         super().__init__(settings)
         self.model = model
         self.history: list[tuple[str, list[Any]]] = []
+        self.session = SESSION
+        # The ids of the last `assistant` message, and of its line in the transcript.
+        self.said = ("", "")
+        self.cost = 0.0
         self.ids = 0
         self.tokens = 0
 
     def event(self, kind: str, **data: Any) -> None:
         event = {"type": kind, **data}
-        line: dict[str, Any] = {"type": "stream_event", "event": event, "session_id": SESSION}
+        line: dict[str, Any] = {"type": "stream_event", "event": event, "session_id": self.session}
         self.say(line | {"parent_tool_use_id": None})
 
     def assistant(
@@ -45,7 +50,9 @@ class Speech(Faults):
             "model": model,
         }
         message |= {"content": content, "stop_reason": stop_reason}
-        self.say({"type": "assistant", "message": message, "parent_tool_use_id": None})
+        self.said = (message_id, new_uuid())
+        line = {"type": "assistant", "message": message, "parent_tool_use_id": None}
+        self.say(line | {"uuid": self.said[1], "session_id": self.session})
 
     def result(
         self,
@@ -62,6 +69,7 @@ class Speech(Faults):
         if turns and not is_error:
             *counts, thinking = self.usage()
             usage = dict(zip(USAGE_NAMES, counts, strict=True))
+            self.cost += sum(counts) / 1e6
         self.say(
             {
                 "type": "result",
@@ -73,7 +81,9 @@ class Speech(Faults):
                 "terminal_reason": why,
                 "api_error_status": status,
                 "usage": usage | {"output_tokens_details": {"thinking_tokens": thinking}},
-                "session_id": SESSION,
+                "session_id": self.session,
+                "total_cost_usd": self.cost,
+                "modelUsage": {self.model: {"costUSD": self.cost, "contextWindow": 200_000}},
             }
         )
 

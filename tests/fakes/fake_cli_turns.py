@@ -6,15 +6,17 @@ import json
 import os
 import signal
 
+from tests.fakes.fake_cli_memory import ask_upstream, clear, joined
 from tests.fakes.fake_cli_pipes import Stdin, fail, parse_plan
-from tests.fakes.fake_cli_speech import SESSION, Speech
+from tests.fakes.fake_cli_sessions import Transcript, new_uuid, resume
+from tests.fakes.fake_cli_speech import USAGE_NAMES, Speech
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 OLD = "2.1.197"
-KNOWN_COMMANDS = {"help", "compact", "clear", "config", "context", "cost", "init", "model", "usage"}
+KNOWN_COMMANDS = {"help", "compact", "config", "context", "cost", "init", "model", "usage"}
 # Status, `terminal_reason` (2.1.330) and words of the turns that fail.
 FAILURES = {
     "400": (400, "api_error", "API Error: 400 The request is not valid."),
@@ -59,6 +61,14 @@ class Cli(Speech):
         self.waiting: list[Any] = []
         self.imported = 0
         self.interrupted = False
+        self.resets = 0
+        self.tools: list[Any] = []
+        # The system prompt that a resumed session has had, which it keeps (not 2.1.197).
+        self.snapshot: str | None = None
+        self.transcript: Transcript | None = None
+        if "--no-session-persistence" not in options and "--resume" not in options:
+            self.session = new_uuid()
+            self.transcript = Transcript(self)
 
     def run(self) -> None:
         for step in self.plan:
@@ -67,6 +77,8 @@ class Cli(Speech):
                 signal.signal(signal.SIGALRM, lambda *_, step=step: self.at(step))
                 signal.setitimer(signal.ITIMER_REAL, seconds)
         self.at("start")
+        if "--resume" in self.options:
+            resume(self, self.options["--resume"])
         while True:
             message = self.stdin.message()
             if message is None:
@@ -79,6 +91,8 @@ class Cli(Speech):
                 self.user(message, glued=bool(self.waiting))
                 self.stdin.receive(0)
         self.at("eof")
+        if self.transcript is not None:
+            self.transcript.write()
 
     def hear(self, message: Any) -> None:
         kind = message.get("type")
@@ -125,6 +139,10 @@ class Cli(Speech):
             self.system = OWN_PROMPT
         if appended := request.get("appendSystemPrompt"):
             self.system += f"\n\n{appended}"
+        if self.snapshot is not None and request.get("systemPromptSnapshot") is not False:
+            self.system = self.snapshot
+        if self.transcript is not None and not self.old:
+            self.transcript.add("snapshot", system=self.system)
 
     def user(self, message: Any, glued: bool) -> None:
         """One message of the user. `glued`: it was not waited for before the next came."""
@@ -133,8 +151,11 @@ class Cli(Speech):
         content = message["message"]["content"]
         if isinstance(content, str):
             content = [{"type": "text", "text": content}]
-        self.say({"type": "system", "subtype": "init", "session_id": SESSION, "tools": []})
         texts = [block["text"] for block in content if block["type"] == "text"]
+        if texts and texts[-1].split(" ")[0] == "/clear":
+            clear(self)
+            return
+        self.say({"type": "system", "subtype": "init", "session_id": self.session, "tools": []})
         question = message.get("shouldQuery") is not False
         if not question:
             self.imported += 1
@@ -157,6 +178,10 @@ class Cli(Speech):
         """A message that is nothing but blank text never reaches the model."""
         if not all(block["type"] == "text" and not block["text"].strip() for block in content):
             self.history.append((role, content))
+            if self.transcript is not None:
+                message_id, line = self.said if role == "assistant" else (None, new_uuid())
+                message = {"id": message_id, "role": role, "content": content}
+                self.transcript.add(role, uuid=line, message=message)
 
     def turn(self, asked: str) -> None:
         before = self.settings, self.plan
@@ -176,7 +201,9 @@ class Cli(Speech):
         if count := self.settings.get("tokens"):
             return [f"word{number} " for number in range(1, int(count) + 1)]
         text = self.settings.get("text")
-        if text is None:
+        if "upstream" in self.settings:
+            text = ask_upstream(self)
+        elif text is None:
             text = json.dumps(
                 {"system": self.system, "messages": joined(self.history)}, ensure_ascii=False
             )
@@ -223,7 +250,9 @@ class Cli(Speech):
             self.delta(index, {"type": "input_json_delta", "partial_json": arguments})
             self.assistant(message_id, self.model, [tool])
             self.event("content_block_stop", index=index)
-        self.event("message_delta", delta={"stop_reason": reason, "stop_sequence": None})
+        usage = dict(zip(USAGE_NAMES, self.usage(), strict=False))
+        delta = {"stop_reason": reason, "stop_sequence": None}
+        self.event("message_delta", delta=delta, usage=usage)
         self.event("message_stop")
         return True
 
@@ -333,6 +362,8 @@ class Cli(Speech):
             "content": said,
         }
         self.say({"type": "user", "message": {"role": "user", "content": [outcome]}})
+        self.remember("assistant", [tool])
+        self.remember("user", [outcome])
         if self.round([said]):
             self.finish(said, turns=2)
 
@@ -358,26 +389,6 @@ class Cli(Speech):
         if tool["name"] == "Bash":
             os.system(decision["updatedInput"]["command"])
         return f"allowed: {json.dumps(decision['updatedInput'])}"
-
-
-def joined(history: list[tuple[str, list[Any]]]) -> list[Any]:
-    """The conversation as a model is sent it: user messages in a row are one."""
-    messages: list[Any] = []
-    for role, content in history:
-        shown = [shown_block(block) for block in content if block.get("text") != ""]
-        if messages and role == messages[-1][0] == "user":
-            messages[-1][1] += shown
-        else:
-            messages.append([role, shown])
-    return messages
-
-
-def shown_block(block: Any) -> Any:
-    if block["type"] == "text":
-        return block["text"]
-    if block["type"] == "image":
-        return ["image", block["source"]["media_type"], block["source"]["data"]]
-    return [block["type"]]
 
 
 def directive(text: str) -> dict[str, str]:

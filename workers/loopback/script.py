@@ -18,6 +18,8 @@ from maxd.workers.loopback.reply import Reply
 
 DIRECTIVE = "<<loopback"
 REMINDER = ("<system-reminder>", "</system-reminder>")
+# What a command of the CLI's own, such as /clear, leaves in the message after it.
+COMMAND_TRACES = ("<local-command-", "<command-name>")
 # Enough to recognise one's own words; an echo of a whole pasted file helps nobody.
 ECHO = 400
 
@@ -137,9 +139,8 @@ def user_text(message: dict[str, Any]) -> str:
     """What the user wrote in `message`: no tool results, and nothing that the CLI added."""
     if message.get("role") != "user":
         return ""
-    return "\n".join(
-        text for text in map(without_reminders, texts(message.get("content"))) if text.strip()
-    )
+    spoken = (text for text in texts(message.get("content")) if not text.startswith(COMMAND_TRACES))
+    return "\n".join(text for text in map(without_reminders, spoken) if text.strip())
 
 
 def texts(content: object) -> Iterator[str]:
