@@ -19,7 +19,10 @@ import openai
 import psutil
 
 from maxd.workers.loopback import environment
+from maxd.workers.loopback.script import COMMAND_TRACES
 
+# What the CLI adds to a message: reminders, and the trace of its own /clear in a reset worker.
+ADDED = ("<system-reminder>", *COMMAND_TRACES)
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0
 
@@ -64,7 +67,7 @@ def spoken(messages: list[dict[str, Any]]) -> list[tuple[str, str]]:
         texts = [
             block["text"]
             for block in blocks
-            if block["type"] == "text" and not block["text"].startswith("<system-reminder>")
+            if block["type"] == "text" and not block["text"].startswith(ADDED)
         ]
         if message["role"] in ("user", "assistant") and texts:
             said.append((message["role"], "".join(texts)))

@@ -134,7 +134,7 @@ def test_one_head_is_claimed_by_one_of_two_at_once(
 
 
 def test_equal_beginnings_never_meet(daemon: DaemonProcess, model: LoopbackProcess) -> None:
-    rounds = 10
+    rounds = 50
     with daemon.client() as client:
         chats = [Chat(client), Chat(client)]
         for chat in chats:

@@ -15,7 +15,6 @@ def test_every_worker_speaks_json_both_ways_and_asks_over_stdio(profile: Profile
         "--output-format=stream-json",
         "--verbose",
         "--include-partial-messages",
-        "--no-session-persistence",
         "--permission-mode=default",
         "--permission-prompt-tool=stdio",
         "--model=sonnet",
@@ -27,6 +26,11 @@ def test_checks_are_never_skipped(profile: Profile) -> None:
     argv = " ".join(command_line("claude", profile, "sonnet"))
     assert "dangerously" not in argv
     assert "bypass" not in argv
+
+
+def test_only_what_holds_tool_work_leaves_a_transcript() -> None:
+    assert "--no-session-persistence" in command_line("claude", CHAT, "sonnet")
+    assert "--no-session-persistence" not in command_line("claude", AGENT, "sonnet")
 
 
 def test_chat_has_no_tools_and_nothing_of_the_users_own() -> None:
