@@ -36,9 +36,10 @@ from maxd.workers.loopback import environment
 from maxd.workers.profiles import AGENT, CHAT
 
 NPM = Path(__file__).with_name(".npm")
-A, B, C, D, D2 = "a", "b", "c", "d", "d2"
+A, A0, B, C, D, D2 = "a", "a0", "b", "c", "d", "d2"
 NAMES = {
     A: "a   maxd, claude-sonnet-4:chat",
+    A0: "a0  the same, without reuse: a spare each time",
     B: "b   maxd, claude-sonnet-4 (agent)",
     C: f"c   {PROXY}",
     D: "d   a bare warm process, command line of a",
@@ -114,6 +115,8 @@ def _set_up(stack: ExitStack, cli: Path, *, with_proxy: bool) -> Field:
         A: Server(port, "claude-sonnet-4:chat", daemon.pid),
         B: Server(port, "claude-sonnet-4", daemon.pid),
     }
+    fresh = stack.enter_context(maxd(shared, private, workspace, "fresh", MAXD_POOL_REUSE="false"))
+    subjects[A0] = Server(fresh.wait_port(), "claude-sonnet-4:chat", fresh.pid)
     if with_proxy:
         other = stack.enter_context(proxy(install_proxy(NPM), shared, private, workspace))
         subjects[C] = Server(other.wait_port(), "claude-sonnet-4", other.pid)
@@ -136,8 +139,10 @@ def _first_tokens(rounds: Sequence[dict[str, Sample]], daemon: Program) -> Itera
     yield heading("Ratios, round by round", target=True)
     if C in first:
         yield ratios("c/a", first[C], first[A], "≥ 4")
+        yield ratios("c/a0", first[C], first[A0], "≥ 4")
         yield ratios("c/b", first[C], first[B], "≥ 4")
     yield ratios("a/d", first[A], first[D], "≤ 1.25")
+    yield ratios("a0/d", first[A0], first[D], "≤ 1.25")
     yield ratios("b/d2", first[B], first[D2], "≤ 1.25")
     log = turns_in_log(daemon)
     yield heading("First token by maxd's own log, from the read request on, ms")

@@ -49,7 +49,9 @@ def follow_ups(ours: Server, other: Server, turns: int, problems: list[str]) -> 
             # A person reads before answering; a worker settles.
             time.sleep(1.0)
             answer = chat.say(_prompt(f"canary-{number}"))
-            if answer.problem or f"canary-{number}" not in answer.text:
+            # The proxy makes one prompt of all messages, in which the first directive counts.
+            wrong = name == "a" and f"canary-{number}" not in answer.text
+            if answer.problem or wrong:
                 problems.append(f"{name}, turn {number}: {answer.problem or answer.text!r}")
             if number:
                 first[name].append(answer.first)

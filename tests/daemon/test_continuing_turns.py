@@ -197,6 +197,21 @@ async def test_cancelled_while_the_end_is_sent_the_client_may_not_have_it() -> N
     assert bench.heads == [None]
 
 
+async def test_stopped_while_the_end_is_sent_the_client_may_not_have_it() -> None:
+    bench = Bench()
+    with bench.run(ask()) as stream:
+        worker = bench.grant()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read, stream)
+            await wait_all_tasks_blocked()
+            worker.outbox.send_nowait([*ROUND, FINISHED])
+        bench.turns.stop(Overloaded("maxd is stopping"))
+        with pytest.raises(Overloaded):
+            await stream.next_events()
+    assert bench.heads == [None]
+    assert len(bench.turns.conversations) == 0
+
+
 async def test_an_error_while_the_end_is_sent() -> None:
     bench = Bench()
 
@@ -254,6 +269,7 @@ async def test_a_broken_answer_is_not_continued_though_the_worker_has_finished_a
             await wait_all_tasks_blocked()
             worker.outbox.send_nowait([RoundBroken(), *ROUND, FINISHED])
     assert bench.heads == [None]
+    assert len(bench.turns.conversations) == 0
 
 
 @pytest.mark.parametrize("profile", ["chat", "agent"])

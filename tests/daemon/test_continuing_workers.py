@@ -137,6 +137,14 @@ async def life(cli: str, nursery: trio.Nursery) -> Life:
     return life
 
 
+def wait_for_output(worker: Worker) -> None:
+    """Block every task until there is something to read of it, or the end: then it learns of
+    that and of what else happens at the same moment."""
+    assert worker._process is not None
+    stdout = cast("trio.lowlevel.FdStream", worker._process.stdout)
+    assert select.select([stdout.fileno()], [], [], 60)[0]
+
+
 async def until_over(life: Life) -> Fault | None:
     with trio.fail_after(60):
         await life.over.wait()
@@ -185,11 +193,8 @@ async def test_a_turn_that_is_given_in_the_moment_of_its_end_was_not_accepted(
     assert await life.answer(said("one")) == "1: one"
     await wait_all_tasks_blocked()
     assert life.worker.pid is not None
-    assert life.worker._process is not None
     os.kill(life.worker.pid, end)
-    # Blocks every task, so that the worker learns of both at once.
-    stdout = cast("trio.lowlevel.FdStream", life.worker._process.stdout)
-    assert select.select([stdout.fileno()], [], [], 60)[0]
+    wait_for_output(life.worker)
     with trio.fail_after(60), pytest.raises(WorkerDied):
         await life.answer(said("one", "1: one", "two"), known=2)
     await until_over(life)
@@ -339,15 +344,25 @@ async def test_one_that_dies_between_its_turns_is_not_leased_again(
     lease.close()
 
 
-async def test_one_that_dies_in_the_moment_of_its_lease_ends_the_turn(world: World) -> None:
-    worker = await world.converse(b"1")
-    assert worker.pid is not None
-    os.kill(worker.pid, signal.SIGKILL)
-    lease = await world.lease(b"1")
-    if lease.continues:
-        with pytest.raises(WorkerDied):
-            await world.answer(lease, said("one", "x", "two"), 2)
-    lease.close()
+async def test_one_that_dies_around_the_moment_of_its_lease_ends_the_turn(world: World) -> None:
+    """Before it knows, when it knows, and when it only waits for the end of its tree."""
+    continued = 0
+    for steps in range(0, 40, 2):
+        worker = await world.converse(b"1")
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGKILL)
+        wait_for_output(worker)
+        for _ in range(steps):
+            await trio.lowlevel.checkpoint()
+        lease = await world.lease(b"1")
+        continued += lease.continues
+        if lease.continues:
+            with pytest.raises(WorkerDied):
+                await world.answer(lease, said("one", "1: one", "two"), 2)
+        lease.close()
+        while any(world.pool.counts().values()):
+            await trio.lowlevel.checkpoint()
+    assert continued > 0
 
 
 async def test_it_dies_while_its_lease_is_closed_with_a_head(world: World) -> None:

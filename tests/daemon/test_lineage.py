@@ -256,9 +256,13 @@ def test_without_an_answer_there_is_nothing_to_go_on_with() -> None:
 
 def small_turns() -> Iterator[tuple[str, Turn]]:
     """Every conversation in a tiny language made of the encoding's own words."""
-    words = ["", "1:", "4:text"]
+    words = ["", ":", "1:"]
     bodies: list[tuple[Part, ...]] = [(Text("1:"),), (Text("text"),), (Text("1:"), Text("text"))]
-    bodies += [(Image("1:", "text"),), (Text("2:4:text2:1:"),), (Text("image"), Text("1:"))]
+    bodies += [
+        (Image("1:", "text"),),
+        (Text("2:4:text2:1:"),),
+        (Text("image"), Text("1:"), Text("text")),
+    ]
     histories: list[tuple[Message, ...]] = []
     for length in (0, 1, 2):
         histories += product((Message("user", body) for body in bodies), repeat=length)
