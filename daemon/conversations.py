@@ -129,7 +129,7 @@ class Conversations:
             self._take(claim, named)
         elif conversation_id is None and (found := self._by_head.get(head)):
             self._take(claim, found[0])
-        elif conversation_id is None and (vague := self._by_lenient.get(head)) is not None:
+        elif conversation_id is None and (vague := self._found_leniently(head)) is not None:
             self._take(claim, vague)
         if conversation_id is not None:
             self._claimed.add((scope, conversation_id))
@@ -203,6 +203,13 @@ class Conversations:
         if (turn.profile, turn.model) != (named.profile, named.model):
             return False
         return not turn.system or claim.root == named.root
+
+    def _found_leniently(self, head: Head) -> Conversation | None:
+        vague = self._by_lenient.pop(head, None)
+        # It may have been forgotten since, or be claimed at its exact head.
+        if vague is None or self._by_id.get((vague.scope, vague.id)) is not vague:
+            return None
+        return vague if self._is_free(vague) else None
 
     def _is_free(self, conversation: Conversation) -> bool:
         return (conversation.scope, conversation.id) not in self._claimed
