@@ -10,11 +10,22 @@ space at the end is trimmed. Such things are made the same before hashing, and n
 
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
-from typing import NewType
+from typing import Any, NewType
 
+import msgspec
 from msgspec.structs import replace
 
-from maxd.workers.turn import Image, Message, Text, Turn
+from maxd.workers.turn import (
+    Document,
+    Image,
+    Message,
+    Part,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    Turn,
+)
 
 Head = NewType("Head", bytes)
 
@@ -25,7 +36,22 @@ _SIZE = 16
 def root(turn: Turn, scope: str) -> Head:
     """The hash of what binds a worker. `scope` is whose conversation it is: what one API key has
     said matches nothing another sends."""
-    return _hash(b"root", _fields(scope, turn.profile, turn.model), _fields(*_trimmed(turn.system)))
+    functions = (
+        field
+        for function in turn.functions
+        for field in (function.name, function.description, canonical_json(function.parameters))
+    )
+    choice = turn.tool_choice
+    # What else may be called is decided turn by turn; a call that must be made is bound.
+    forced = choice.names if choice.mode == "required" else ()
+    return _hash(
+        b"root",
+        _fields(scope, turn.profile, turn.model),
+        _fields(*_trimmed(turn.system)),
+        _fields(*functions),
+        _fields(str(choice.mode == "required"), *forced),
+        _fields(canonical_json(turn.schema or "")),
+    )
 
 
 def extend(head: Head, message: Message) -> Head:
@@ -81,12 +107,51 @@ def lenient(turn: Turn, scope: str, reply: str, base: Head | None = None) -> Hea
 
 
 def _canonical(message: Message) -> Iterator[str]:
-    for part in message.parts:
-        match part:
-            case Text(text):
-                yield from ("text", text.rstrip())
-            case Image(media_type, data):
-                yield from ("image", media_type, data)
+    """Results come back in any order: each names its call."""
+    results = [part for part in message.parts if isinstance(part, ToolResult)]
+    results.sort(key=lambda result: result.call_id)
+    others = (part for part in message.parts if not isinstance(part, ToolResult))
+    for part in (*results, *others):
+        yield from _canonical_part(part)
+
+
+def _canonical_part(part: Part) -> Iterator[str]:
+    match part:
+        case Text(text):
+            yield from ("text", text.rstrip())
+        case Image(media_type, data):
+            yield from ("image", media_type, data)
+        case Document(media_type, data):
+            yield from ("document", media_type, data)
+        case ToolCall(call_id, name, arguments):
+            yield from ("call", call_id, name, canonical_json(arguments))
+        case ToolResult(call_id, parts, is_error):
+            fields = [field for each in parts for field in _canonical_part(each)]
+            yield from ("result", call_id, str(is_error), str(len(fields)), *fields)
+        case Thinking():
+            pass  # Most dialects have no place for it, and no client can change what it says.
+
+
+def canonical_json(text: str) -> str:
+    """The same text for all spellings of one JSON value; `text` itself where it is none. JavaScript
+    has one kind of number: what it reads as 1.0 it writes as 1."""
+    try:
+        value = _integral(msgspec.json.decode(text))
+        return msgspec.json.encode(value, order="sorted").decode()
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return text
+
+
+def _integral(value: Any) -> Any:
+    match value:
+        case float() if value.is_integer() and abs(value) < 2**53:
+            return int(value)
+        case dict():
+            return {key: _integral(each) for key, each in value.items()}
+        case list():
+            return [_integral(each) for each in value]
+        case _:
+            return value
 
 
 def _trimmed(texts: Iterable[str]) -> Iterator[str]:

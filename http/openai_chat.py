@@ -1,13 +1,14 @@
 """OpenAI chat completions, inwards: from the body of a request to a Turn."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TypeAlias
 
 import msgspec
 from msgspec import Raw, Struct
 
 from maxd.http import openai_fields
+from maxd.http.dialect import FindModel
 from maxd.workers.faults import BadRequest, TooLarge
 from maxd.workers.turn import Image, Message, Part, Text, Turn
 
@@ -17,9 +18,6 @@ IMAGE_TYPES = frozenset(("image/png", "image/jpeg", "image/gif", "image/webp"))
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}", re.ASCII)
 # Of a Raw: `[]` and `null` ask for nothing.
 _NOTHING = frozenset((b"", b"null", b"[]"))
-
-FindModel: TypeAlias = Callable[[str], tuple[str, str]]
-"""A model id to (profile, the CLI's word for the model); raises ModelNotFound."""
 
 
 class TextPart(Struct, tag_field="type", tag="text"):

@@ -1,10 +1,15 @@
 """OpenAI chat completions, outwards: from events to chunks, or to one object."""
 
+import secrets
+import time
 from collections.abc import Iterable
+from functools import partial
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from maxd.http.dialect import Asked
+from maxd.http.openai_chat import ChatRequest
 from maxd.http.openai_errors import envelope
 from maxd.workers.faults import Fault
 from maxd.workers.turn import Event, Finished, TextDelta, Usage
@@ -76,6 +81,25 @@ class Completion(Struct):
     choices: list[Choice]
     usage: ChatUsage
     object: str = "chat.completion"
+
+
+def asked(chat: ChatRequest) -> Asked:
+    """A decoded request with the encoders of its reply."""
+    reply_id = f"chatcmpl-{secrets.token_hex(12)}"
+    created = int(time.time())
+    return Asked(
+        turn=chat.turn,
+        stream=chat.stream,
+        ignored=chat.ignored,
+        encoder=partial(
+            StreamEncoder,
+            reply_id=reply_id,
+            created=created,
+            model=chat.model_id,
+            include_usage=chat.include_usage,
+        ),
+        collector=partial(Collector, reply_id=reply_id, created=created, model=chat.model_id),
+    )
 
 
 class StreamEncoder:

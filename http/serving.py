@@ -10,12 +10,13 @@ from maxd.daemon.catalog import Catalog
 from maxd.daemon.settings import Server
 from maxd.daemon.turns import Turns
 from maxd.http import server
-from maxd.http.app import Service, Settings, make_app
+from maxd.http.app import Service, make_app
 from maxd.http.connection import Limits
 from maxd.http.front import Front, with_request_id
 from maxd.http.guard import Guarded, Policy
 from maxd.http.http1 import Incident
 from maxd.http.openai_errors import render
+from maxd.http.replying import Settings
 
 # For the last bytes of replies whose turns have ended.
 GRACEFUL_SECONDS = 2.0

@@ -63,3 +63,5 @@ def _block(part: Part) -> wire.OutgoingBlock:
             return wire.TextBlock(text)
         case Image(media_type, data):
             return wire.ImageBlock(wire.ImageSource(media_type, data))
+        case _:
+            raise NotImplementedError(type(part).__name__)

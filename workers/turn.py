@@ -25,14 +25,65 @@ class Image(Struct, frozen=True, tag="image"):
     data: str
 
 
-Part: TypeAlias = Text | Image
+class Document(Struct, frozen=True, tag="document"):
+    """A file as data: `application/pdf` as base64, or `text/plain` as the text itself."""
+
+    media_type: Literal["application/pdf", "text/plain"]
+    data: str
+    title: str | None = None
+
+
+class Thinking(Struct, frozen=True, tag="thinking"):
+    """The model's thinking in an earlier answer, as the service signed it."""
+
+    text: str
+    signature: str
+
+
+class ToolCall(Struct, frozen=True, tag="tool_call"):
+    """A call of one of the client's functions, in an assistant message. `arguments` is the JSON
+    text of an object; `id` is what its result names, and unique in the conversation."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class ToolResult(Struct, frozen=True, tag="tool_result"):
+    """What a call has brought, in a user message."""
+
+    call_id: str
+    parts: tuple[Text | Image | Document, ...]
+    is_error: bool = False
+
+
+Part: TypeAlias = Text | Image | Document | Thinking | ToolCall | ToolResult
 
 
 class Message(Struct, frozen=True):
-    """One message of the conversation. `parts` is never empty."""
+    """One message of the conversation. `parts` is never empty. The results of one round of calls
+    stand together in a user message of their own, whatever follows them."""
 
     role: Literal["user", "assistant"]
     parts: tuple[Part, ...]
+
+
+class Function(Struct, frozen=True):
+    """One of the client's functions. `parameters` is the JSON text of its schema, as sent."""
+
+    name: str
+    description: str
+    parameters: str
+
+
+class ToolChoice(Struct, frozen=True):
+    """Whether functions may or must be called. With `names`, only those."""
+
+    mode: Literal["auto", "none", "required"] = "auto"
+    names: tuple[str, ...] = ()
+
+
+Effort: TypeAlias = Literal["none", "low", "medium", "high", "xhigh", "max"]
 
 
 class Turn(Struct, frozen=True, kw_only=True):
@@ -40,12 +91,21 @@ class Turn(Struct, frozen=True, kw_only=True):
 
     `profile` and `model` name the spare it needs; `model` is the word the CLI is started with.
     The last of `messages` has the role `user`. `system` holds the client's system texts in order.
+    `schema` is the JSON text of the schema that the answer must have. `stop` holds texts before
+    which the answer ends, and `max_tokens` is where it is cut.
     """
 
     profile: str
     model: str
     messages: tuple[Message, ...]
     system: tuple[str, ...] = ()
+    functions: tuple[Function, ...] = ()
+    tool_choice: ToolChoice = ToolChoice()
+    parallel_calls: bool = True
+    schema: str | None = None
+    effort: Effort | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
 
 
 class Usage(Struct, frozen=True):
@@ -89,6 +149,26 @@ class ThinkingDelta(Struct, frozen=True, tag="thinking"):
     text: str
 
 
+class ThinkingEnded(Struct, frozen=True, tag="thinking_ended"):
+    """The thinking that came before is whole; `signature` is the service's own of it."""
+
+    signature: str
+
+
+class CallStarted(Struct, frozen=True, tag="call_started"):
+    """The model calls one of the client's functions."""
+
+    id: str
+    name: str
+
+
+class CallDelta(Struct, frozen=True, tag="call_delta"):
+    """More of the JSON text of the arguments of the call that was started last. Each call has at
+    least one: `{}` where the model gave none."""
+
+    arguments: str
+
+
 class ToolStarted(Struct, frozen=True, tag="tool_started"):
     """The model called a built-in tool, which the CLI now runs by itself."""
 
@@ -129,15 +209,21 @@ class AccountLimit(Struct, frozen=True, tag="account_limit"):
 
 
 class Finished(Struct, frozen=True, tag="finished"):
-    """The turn is over and was answered; always the last event."""
+    """The turn is over and was answered; always the last event. `stop_reason` is `tool_use` when
+    the calls that came before it wait for their results, and `stop_sequence` the text of
+    `Turn.stop` that ended it, if one did."""
 
     stop_reason: StopReason
     usage: Usage
+    stop_sequence: str | None = None
 
 
 Event: TypeAlias = (
     TextDelta
     | ThinkingDelta
+    | ThinkingEnded
+    | CallStarted
+    | CallDelta
     | ToolStarted
     | RoundStarted
     | RoundEnded

@@ -82,6 +82,7 @@ def plain(asked: Turn, scope: str, count: int) -> Plain:
     def said(part: Part) -> Plain:
         if isinstance(part, Text):
             return ("text", part.text.rstrip())
+        assert isinstance(part, Image)
         return ("image", part.media_type, part.data)
 
     return (

@@ -1,0 +1,85 @@
+"""How a turn's events go out: as server-sent events, or as one object."""
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import trio
+from msgspec import Struct
+from quart import Response
+
+from maxd.daemon.turns import TurnStream
+from maxd.http.dialect import Collector, StreamEncoder
+from maxd.workers.faults import Fault, WorkerDied
+
+if TYPE_CHECKING:
+    from maxd.workers.turn import Event
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """How replies are sent. Times in seconds."""
+
+    max_body_bytes: int
+    heartbeat_seconds: float
+    hold_status_seconds: float
+    hold_whole_seconds: float = 240.0
+    """For a reply that is not streamed. Node's fetch gives up after 300 s without a header."""
+
+
+async def streamed(stream: TurnStream, encoder: StreamEncoder, settings: Settings) -> Response:
+    """The reply as server-sent events. Its status waits for the first event, so that a failure
+    to start is told as one; not for ever, because clients' timers run."""
+    first: list[Event] = []
+    with trio.move_on_after(settings.hold_status_seconds):
+        first = await stream.next_events()
+
+    async def body() -> AsyncIterator[bytes]:
+        events = first
+        try:
+            while True:
+                if data := encoder.encode(events):
+                    yield data
+                if stream.finished:
+                    return
+                with trio.move_on_after(settings.heartbeat_seconds) as patience:
+                    events = await stream.next_events()
+                if patience.cancelled_caught:
+                    events = []
+                    yield encoder.heartbeat()
+        except Fault as fault:
+            yield encoder.error(fault)
+
+    response = Response(body(), content_type="text/event-stream; charset=utf-8")
+    response.headers["cache-control"] = "no-cache"
+    # nginx buffers event streams unless told not to.
+    response.headers["x-accel-buffering"] = "no"
+    response.timeout = None
+    return response
+
+
+async def whole(stream: TurnStream, collector: Collector, settings: Settings) -> Response:
+    """The reply as one object. A turn that takes longer than clients wait for a status is begun
+    with white space, which JSON allows."""
+    with trio.move_on_after(settings.hold_whole_seconds):
+        return Response(await _collect(stream, collector), content_type="application/json")
+
+    async def body() -> AsyncIterator[bytes]:
+        while True:
+            yield b" "
+            with trio.move_on_after(settings.heartbeat_seconds):
+                # A fault ends the connection in the middle of the body: the client must not
+                # take an error under a 200 for an answer.
+                yield await _collect(stream, collector)
+                return
+
+    response = Response(body(), content_type="application/json")
+    response.timeout = None
+    return response
+
+
+async def _collect(stream: TurnStream, collector: Collector) -> bytes:
+    while True:
+        events = await stream.next_events()
+        if (whole := collector.feed(events)) is not None:
+            return whole
+        if not events:
+            raise WorkerDied("the turn ended without an answer")
