@@ -17,7 +17,9 @@ class Profile(Struct, frozen=True, kw_only=True):
     own CLI settings, memory and MCP servers are read. `streaming`: `live` sends each token of
     text as it comes, `smart` only the text of the round that called no tool. `with_functions` names
     the profile that serves requests which bring functions of the client: the profile itself where
-    its built-in tools stay beside them.
+    its built-in tools stay beside them. A turn ends after `activity_minutes` in which the CLI said
+    nothing and its processes made no progress, and after `turn_minutes` in any case, unless that
+    is 0.
     """
 
     name: str
@@ -26,6 +28,8 @@ class Profile(Struct, frozen=True, kw_only=True):
     settings: Literal["user", "none"]
     streaming: Literal["live", "smart"]
     with_functions: str
+    activity_minutes: float = 10
+    turn_minutes: float = 0
 
     @property
     def persists(self) -> bool:

@@ -9,9 +9,11 @@ import psutil
 import trio
 from msgspec import Struct
 
+from maxd.workers.activity import TurnWatch
 from maxd.workers.faults import Fault, ProtocolBroken, SessionLost, WorkerDied, WorkerStartFailed
 from maxd.workers.process import Killed, Process, open_process
 from maxd.workers.profiles import Profile, command_line
+from maxd.workers.progress import wait_overdue, watch_turn
 from maxd.workers.protocol import Cleared, Models, Phase, Protocol, Ready
 from maxd.workers.turn import Event, Finished, Turn, TurnRecord
 
@@ -89,6 +91,9 @@ class Worker:
         self._known = 0
         self._reset = False
         self._outbox: Outbox | None = None
+        # Of the turn that runs, or ran last.
+        self._watch = TurnWatch()
+        self._overdue: Fault | None = None
         # Set once it has been given a conversation, which stderr may quote from then on.
         self._used = False
         self._finished = False
@@ -204,10 +209,12 @@ class Worker:
                     on_ready(await self._become_ready(process, writes))
                     await self._assigned.wait()
                     while True:
+                        self._watch = watch_turn(self.launch.profile)
+                        nursery.start_soon(self._end_overdue, process, self._watch)
                         await self._answer(process, writes)
                         await self._wait_assigned(process, writes)
                 if self._conversation.cancelled_caught:
-                    raise WorkerDied("the claude CLI ended by itself")
+                    raise self._overdue or WorkerDied("the claude CLI ended by itself")
             except Fault as raised:
                 fault = raised
             if isinstance(fault, WorkerStartFailed):
@@ -220,6 +227,12 @@ class Worker:
             with suppress(trio.WouldBlock, trio.BrokenResourceError):
                 self._outbox.send_nowait(fault)
         return fault
+
+    async def _end_overdue(self, process: Process, watch: TurnWatch) -> None:
+        """End the conversation when its turn has to end."""
+        self._overdue = await wait_overdue(watch, process.keeper_pid)
+        if self._overdue is not None:
+            self._conversation.cancel()
 
     async def _watch_exit(self, process: Process) -> None:
         """End the conversation when the process has gone, though a stranger may hold its pipe
@@ -294,6 +307,7 @@ class Worker:
                         finished = isinstance(output, Finished)
             if finished:
                 self._finished = True
+                self._watch.end()
                 # Before its reader knows: it may come back with the next turn at once.
                 self._assigned = trio.Event()
                 self._turn = self._outbox = None
@@ -354,7 +368,9 @@ class Worker:
         self, process: Process, writes: "trio.MemorySendChannel[bytes]"
     ) -> list[Ready | Models | Cleared | Event | Fault]:
         """One read of stdout, and the answers it calls for. Raises WorkerDied at its end."""
+        self._watch.resume(trio.current_time())
         data = bytes(await process.stdout.receive_some(READ_SIZE))
+        self._watch.heard(data, trio.current_time())
         if not data:
             raise WorkerDied("the claude CLI ended in the middle of the turn")
         outputs = self._protocol.feed(data)
