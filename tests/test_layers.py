@@ -22,6 +22,7 @@ ALLOWED = {
 EXCEPTION = Path("daemon/main.py")
 # Decisions are plain code: they are tested by calls, with neither tasks nor clocks.
 PURE = (
+    "workers/activity.py",
     "workers/turn.py",
     "workers/faults.py",
     "workers/lines.py",
@@ -43,6 +44,7 @@ PURE = (
     "daemon/effects.py",
     "daemon/fair_queue.py",
     "daemon/lineage.py",
+    "daemon/notices.py",
     "daemon/recent_keys.py",
     "daemon/refill.py",
     "daemon/slots.py",

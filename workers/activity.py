@@ -66,7 +66,7 @@ class _Allowance(Struct, frozen=True):
 # What was there before the turn: the CLI, and the servers and browsers that it keeps. Each has its
 # timers. What they work for the turn and say nothing of takes more than that.
 RESIDENT = {
-    "cpu": _Allowance(0.05, enough=1.0),
+    "cpu": _Allowance(0.06, enough=1.0),
     "read": _Allowance(2_000, enough=1_000_000),
     "written": _Allowance(2_000, enough=1_000_000),
 }
