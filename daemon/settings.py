@@ -12,21 +12,14 @@ import msgspec
 import platformdirs
 from msgspec import Meta, Struct, field, inspect
 
+from maxd.daemon.setting_types import AbsolutePath, is_secret
+from maxd.daemon.settings_notify import Notify
 from maxd.workers.models import MAX_LENGTH, NAME_PATTERN
 
 PREFIX: Final = "MAXD_"
 """What the environment variable of every setting begins with."""
 
-# `title` says in words what the pattern allows. Relative paths would depend on where the daemon
-# was started.
-_Path = Annotated[
-    str,
-    Meta(
-        title="an absolute path (~/ is understood) or empty",
-        pattern=r"\A(?:(?:/|~/)[^\0]*)?\Z",
-        max_length=1024,
-    ),
-]
+# `title` says in words what the pattern allows.
 _ModelId = Annotated[
     str,
     Meta(
@@ -120,7 +113,7 @@ class Cli(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The claude CLI."""
 
     path: Annotated[
-        _Path, Meta(description="The claude program; empty searches the usual places.")
+        AbsolutePath, Meta(description="The claude program; empty searches the usual places.")
     ] = ""
 
 
@@ -217,7 +210,7 @@ class Profiles(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What profiles have in common."""
 
     directory: Annotated[
-        _Path,
+        AbsolutePath,
         Meta(
             description="Working directory of the workers; empty is a folder of maxd's own "
             "in the user's data directory.",
@@ -250,7 +243,7 @@ class State(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is kept between two runs."""
 
     directory: Annotated[
-        _Path,
+        AbsolutePath,
         Meta(
             description="Where the lock and the ledger lie; empty is the user's state directory.",
         ),
@@ -269,6 +262,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = field(default_factory=dict)
     conversations: Conversations = field(default_factory=Conversations)
     profiles: Profiles = field(default_factory=Profiles)
+    notify: Notify = field(default_factory=Notify)
     log: Log = field(default_factory=Log)
     state: State = field(default_factory=State)
 
@@ -304,6 +298,11 @@ class Setting(Struct, frozen=True, kw_only=True):
         info = inspect.type_info(self.annotation)
         assert isinstance(info, inspect.Metadata), f"{self.path} has no description"
         return str((info.extra_json_schema or {})["description"])
+
+    @property
+    def secret(self) -> bool:
+        """Whether its value must not be shown."""
+        return is_secret(self.annotation)
 
     @property
     def allowed(self) -> str:
