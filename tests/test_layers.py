@@ -40,6 +40,7 @@ PURE = (
     "daemon/backoff.py",
     "daemon/catalog.py",
     "daemon/config.py",
+    "daemon/cut.py",
     "daemon/effects.py",
     "daemon/fair_queue.py",
     "daemon/lineage.py",
