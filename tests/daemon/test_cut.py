@@ -146,7 +146,8 @@ def test_after_the_cut_nothing_comes() -> None:
 ALPHABET = st.sampled_from("ab\n語")
 PIECES = st.lists(st.text(ALPHABET, max_size=5), max_size=8)
 STOPS = st.lists(st.text(ALPHABET, min_size=1, max_size=4), max_size=3)
-OTHERS = st.sampled_from([[ThinkingDelta("hm")], [ToolStarted("Bash")], CALL])
+_OTHERS: list[list[Event]] = [[ThinkingDelta("hm")], [ToolStarted("Bash")], CALL]
+OTHERS = st.sampled_from(_OTHERS)
 
 
 def joined(events: list[Event]) -> list[object]:
@@ -172,7 +173,8 @@ def test_any_pieces_make_the_same_answer(
     events = texts(*(piece for piece in pieces if piece))
     for _ in range(data.draw(st.integers(0, 3))):
         place = data.draw(st.integers(0, len(events)))
-        events[place:place] = data.draw(OTHERS)
+        others: list[Event] = data.draw(OTHERS)
+        events[place:place] = others
     events.append(END)
     # Character by character, and all at once.
     single: list[Event] = []
