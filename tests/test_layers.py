@@ -44,6 +44,7 @@ PURE = (
     "daemon/backoff.py",
     "daemon/catalog.py",
     "daemon/config.py",
+    "daemon/cut.py",
     "daemon/effects.py",
     "daemon/fair_queue.py",
     "daemon/lineage.py",
@@ -57,12 +58,19 @@ PURE = (
     "daemon/reply.py",
     "daemon/scheduler.py",
     "daemon/settings.py",
+    "http/call_pairs.py",
+    "http/data_urls.py",
     "http/dialect.py",
     "http/openai_chat.py",
     "http/openai_errors.py",
     "http/openai_fields.py",
+    "http/openai_messages.py",
     "http/openai_models.py",
     "http/openai_reply.py",
+    "http/openai_tools.py",
+    "http/openai_wire.py",
+    "http/schemas.py",
+    "http/wishes.py",
 )
 
 
