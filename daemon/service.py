@@ -25,9 +25,10 @@ from maxd.daemon.slots import Key, Limits
 from maxd.daemon.transcripts import Transcripts
 from maxd.daemon.turns import Turns
 from maxd.workers.faults import BackendUnavailable, Fault, TurnTimedOut, WorkerStartFailed
+from maxd.workers.launch import Launch
 from maxd.workers.profiles import BUILT_IN
 from maxd.workers.tree import make_environment
-from maxd.workers.worker import Launch, Readiness
+from maxd.workers.worker import Readiness
 
 # Two workers' worth: less than this available, and the next start may bring in the OOM killer.
 RESERVED_BYTES = 2 * PER_WORKER
@@ -191,5 +192,6 @@ def limits(config: Config, catalog: Catalog) -> Limits:
         queue_length=pool.queue_length,
         queue_seconds=pool.queue_seconds,
         reuse_turns=pool.reuse_turns,
+        max_parked=pool.max_parked or max(1, workers // 2),
         idle_seconds=config.conversations.idle_minutes * 60,
     )

@@ -1,7 +1,7 @@
 """A worker: one CLI process and the one task that owns it, until its tree is gone."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeAlias
 
@@ -11,10 +11,11 @@ from msgspec import Struct
 
 from maxd.workers.activity import TurnWatch
 from maxd.workers.faults import Fault, ProtocolBroken, SessionLost, WorkerDied, WorkerStartFailed
+from maxd.workers.launch import Launch
 from maxd.workers.process import Killed, Process, open_process
-from maxd.workers.profiles import Profile, command_line
+from maxd.workers.profiles import environment
 from maxd.workers.progress import wait_overdue, watch_turn
-from maxd.workers.protocol import Cleared, Models, Phase, Protocol, Ready
+from maxd.workers.protocol import WAITING, Cleared, Models, Protocol, Ready
 from maxd.workers.turn import Event, Finished, Turn, TurnRecord
 
 READ_SIZE = 256 * 1024
@@ -31,27 +32,6 @@ GRACE_SECONDS = 1.0
 RESET_SECONDS = 5.0
 
 Outbox: TypeAlias = "trio.MemorySendChannel[list[Event] | Fault]"
-
-
-class Launch(Struct, frozen=True, kw_only=True):
-    """What it takes to start a worker. `marker` is in the environment of its whole tree.
-
-    `resume` is the id of the CLI's session to go on with. `directory` must be the one in which
-    that was made. A worker whose session cannot be resumed ends with SessionLost. `nice` lowers its
-    priority, as nice(1) does.
-    """
-
-    id: str
-    cli: str
-    profile: Profile
-    model: str
-    directory: str
-    environment: Mapping[str, str]
-    marker: str
-    start_seconds: float
-    resume: str | None = None
-    ask_models: bool = False
-    nice: int = 0
 
 
 class Readiness(Struct, frozen=True):
@@ -124,6 +104,11 @@ class Worker:
         return self._protocol.record
 
     @property
+    def pending(self) -> tuple[str, ...]:
+        """The ids of the calls whose results it waits for, after a turn that ended with them."""
+        return self._protocol.pending
+
+    @property
     def session(self) -> str | None:
         """The id of the CLI's transcript of this conversation; None before the first turn has
         finished, and where the profile keeps none."""
@@ -172,16 +157,15 @@ class Worker:
         result. Cancelling kills the tree first, within 5 s.
         """
         launch = self.launch
-        argv = command_line(launch.cli, launch.profile, launch.model, launch.resume)
-        if launch.nice:
-            # Its threads inherit it, which they would not if it were set from outside later.
-            argv = ["nice", "-n", str(launch.nice), *argv]
         fault: Fault | None = None
         stuck = False
         try:
             with self._life:
                 self._process = await open_process(
-                    argv, env=launch.environment, cwd=launch.directory, marker=launch.marker
+                    launch.argv(),
+                    env=environment(launch.profile, launch.environment),
+                    cwd=launch.directory,
+                    marker=launch.marker,
                 )
                 fault = await self._serve(self._process, on_ready)
         except WorkerStartFailed as failed:
@@ -230,8 +214,8 @@ class Worker:
 
     async def _end_overdue(self, process: Process, watch: TurnWatch) -> None:
         """End the conversation when its turn has to end."""
-        self._overdue = await wait_overdue(watch, process.keeper_pid)
-        if self._overdue is not None:
+        if (fault := await wait_overdue(watch, process.keeper_pid)) is not None:
+            self._overdue = fault
             self._conversation.cancel()
 
     async def _watch_exit(self, process: Process) -> None:
@@ -282,8 +266,8 @@ class Worker:
         assert outbox is not None
         if self._reset:
             await self._forget(process, writes)
-        if self._protocol.phase is Phase.IDLE:
-            write = self._protocol.proceed(turn.messages[self._known :])
+        if self._protocol.phase in WAITING:
+            write = self._protocol.proceed(turn, self._known)
         else:
             resumed = self.launch.resume is not None
             write = self._protocol.begin(turn, self._known, resumed=resumed)
