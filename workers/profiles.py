@@ -19,8 +19,7 @@ class Profile(Struct, frozen=True, kw_only=True):
     text as it comes, `smart` only the text of the round that called no tool. `with_functions` names
     the profile that serves requests which bring functions of the client: the profile itself where
     its built-in tools stay beside them. A turn ends after `activity_minutes` in which the CLI said
-    nothing and its processes made no progress, and after `turn_minutes` in any case, unless that
-    is 0.
+    nothing and its processes made no progress, and after `turn_minutes` in any case; 0 is no limit.
     """
 
     name: str

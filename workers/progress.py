@@ -28,7 +28,7 @@ def began_now() -> float:
 def watch_turn(profile: Profile) -> TurnWatch:
     """The watch of a turn that begins now."""
     return TurnWatch(
-        silence_seconds=profile.activity_minutes * 60,
+        silence_seconds=profile.activity_minutes * 60 or math.inf,
         turn_seconds=profile.turn_minutes * 60 or math.inf,
         began=began_now(),
         now=trio.current_time(),
