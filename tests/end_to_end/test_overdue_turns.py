@@ -7,13 +7,14 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import openai
 import psutil
 import pytest
 
-from tests.end_to_end.running import DaemonProcess, LoopbackProcess, directive
+from tests.end_to_end.running import DaemonProcess, LoopbackProcess, directive, real_cli
 from tests.fakes.bot_api import BotApi
 
 LIMIT = 3.0
@@ -84,6 +85,9 @@ def carrying(token: str) -> list[int]:
     return found
 
 
+@pytest.mark.skipif(
+    find_spec("maxd.daemon.profile_settings") is None, reason="profiles cannot be configured yet"
+)
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_hung_turn_is_ended_and_told_once(
     daemon: DaemonProcess, telegram: BotApi, stream: bool
@@ -121,6 +125,23 @@ def test_a_cli_that_is_missing_is_told(
         assert "cannot be used" in telegram.wait().json["text"]
         assert daemon.stop() == 0
     assert len(telegram.posts) == 1
+
+
+def test_starts_that_fail_and_work_again_are_told(
+    tmp_path: Path, model: LoopbackProcess, telegram: BotApi
+) -> None:
+    cli, broken = tmp_path / "claude", tmp_path / "broken"
+    cli.write_text(f'#!/bin/sh\n[ -e {broken} ] && exit 1\nexec {real_cli()} "$@"\n')
+    cli.chmod(0o755)
+    broken.touch()
+    variables = {**telegram_variables(telegram), "MAXD_CLI_PATH": str(cli)}
+    with DaemonProcess(tmp_path, model.base_url, variables) as daemon:
+        daemon.wait_serving()
+        assert "workers cannot be started" in telegram.wait(60).json["text"]
+        broken.unlink()
+        assert "workers can be started again" in telegram.wait(60).json["text"]
+        assert daemon.stop() == 0
+    assert len(telegram.posts) == 2
 
 
 def notify_test(tmp_path: Path, **variables: str) -> "subprocess.CompletedProcess[str]":
