@@ -188,11 +188,9 @@ class TurnStream:
     def _is_next(self) -> bool:
         """Whether a worker at the claimed head can go on with the turn's messages: one whose calls
         wait takes nothing but their results."""
-        conversation = self._claim.conversation
-        if conversation is None or not conversation.pending:
-            return True
-        new = self._turn.messages[self._claim.known :]
-        return answerable(new, conversation.pending, lenient=self._lenient)
+        claim = self._claim
+        new = self._turn.messages[claim.known :]
+        return not claim.pending or answerable(new, claim.pending, lenient=self._lenient)
 
     async def _begin(self, lease: Lease) -> None:
         await lease.wait()
