@@ -34,6 +34,7 @@ PURE = (
     "workers/functions.py",
     "workers/rounds.py",
     "workers/protocol.py",
+    "workers/phases.py",
     "workers/policy.py",
     "workers/recorder.py",
     "workers/profiles.py",
