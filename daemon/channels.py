@@ -13,7 +13,6 @@ import socket
 import time
 import urllib.error
 import urllib.request
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -31,7 +30,6 @@ TELEGRAM_TOKEN = "TELEGRAM_BOT_TOKEN"
 TELEGRAM_CHAT = "TELEGRAM_NOTIFY_ID"
 TELEGRAM_BASE = "TELEGRAM_API_BASE"
 SIGNATURE = "X-Maxd-Signature"
-DELIVERY = "X-Maxd-Delivery"
 # Of each step on the network; the notifier has a deadline for the whole.
 STEP_SECONDS = 10.0
 MOST_SECRETS_BYTES = 64 * 1024
@@ -101,7 +99,6 @@ class Webhook:
     """A POST of a Payload to one address, signed with a shared secret.
 
     `X-Maxd-Signature: t=1700000000,v1=HEX`, where HEX is the HMAC-SHA256 of `1700000000.BODY`.
-    `X-Maxd-Delivery` is the same for each try of one message.
     """
 
     name = "webhook"
@@ -125,9 +122,8 @@ class Webhook:
                 at=at,
             )
         )
-        headers = {SIGNATURE: sign(self._secret, at, body), DELIVERY: uuid.uuid4().hex}
         try:
-            _post(self._url, body, headers)
+            _post(self._url, body, {SIGNATURE: sign(self._secret, at, body)})
         except _Refused as refused:
             raise NotSent(f"HTTP {refused.status}", again=refused.again) from None
 
@@ -165,18 +161,19 @@ class Apprise:
 
 def open_channels(settings: Notify, environment: Mapping[str, str]) -> list[Channel]:
     """The channels of the settings and the variables. Raises ConfigError for a file that cannot be
-    read, a webhook without a secret, or half of Telegram's variables."""
+    read, a webhook without a secret, or Telegram's variables where they cannot be used. A token
+    alone is no problem: it may be there for another program."""
     problems: list[str] = []
     channels: list[Channel] = []
     token, chat = environment.get(TELEGRAM_TOKEN, ""), environment.get(TELEGRAM_CHAT, "")
     base = environment.get(TELEGRAM_BASE) or TELEGRAM_API
-    if bool(token) != bool(chat):
-        problems.append(f"environment: {TELEGRAM_TOKEN} and {TELEGRAM_CHAT} belong together.")
-    elif token and not re.fullmatch(r"[0-9]+:[A-Za-z0-9_-]+", token):
-        problems.append(f"environment: {TELEGRAM_TOKEN} is no token of a bot.")
+    if not chat:
+        pass
+    elif not re.fullmatch(r"[0-9]+:[A-Za-z0-9_-]+", token):
+        problems.append(f"environment: {TELEGRAM_CHAT} needs a bot's token in {TELEGRAM_TOKEN}.")
     elif not re.fullmatch(r"https?://[^\s/@?#]+(?:/[^\s?#]*)?", base):
         problems.append(f"environment: {TELEGRAM_BASE} is no http:// or https:// address.")
-    elif token:
+    else:
         channels.append(Telegram(token, chat, base))
     secret = settings.webhook_secret
     if settings.webhook_secret_file:

@@ -64,7 +64,7 @@ def turn_timed_out(fault: Fault) -> Notice:
         kind=Kind.TURN_TIMED_OUT,
         title="a turn was ended",
         text=f"{_sentence(fault.message)} Its processes have been killed and its client was told. "
-        "If the work was slow and not stuck, raise the profile's activity_minutes.",
+        "If the work was slow and not stuck, raise its profile's activity_minutes or turn_minutes.",
     )
 
 
