@@ -12,6 +12,7 @@ from structlog.typing import FilteringBoundLogger
 from maxd.daemon import lineage
 from maxd.daemon.conversation import Conversation
 from maxd.daemon.conversations import Claim, Conversations
+from maxd.daemon.cut import Cut
 from maxd.daemon.lease import Lease
 from maxd.daemon.pool import Pool
 from maxd.daemon.release import Release
@@ -29,6 +30,7 @@ from maxd.workers.turn import (
     RoundStarted,
     TextDelta,
     Turn,
+    TurnRecord,
 )
 
 ConversationState: TypeAlias = Literal["running", "idle", "stored", "known"]
@@ -64,6 +66,7 @@ class TurnStream:
         self._claim = claim
         self._turn = turn
         self._release = Release(profile.streaming)
+        self._cut = Cut(turn.stop, turn.max_tokens)
         self._attempts = 0
         self._reply = Reply()
         # Set once the service has taken a request of this turn: from then on a dead worker may
@@ -116,6 +119,8 @@ class TurnStream:
         self._waiting.cancel()
 
     async def _advance(self) -> list[Event]:
+        if self._cut.finished is not None:
+            return []
         try:
             if self._lease is None:
                 self._lease = self._ask(await self._resumable())
@@ -139,7 +144,13 @@ class TurnStream:
                     self._finished = event
                 case _:
                     pass
-        released = self._release.feed(told)
+        released = self._cut.feed(self._release.feed(told))
+        if (cut := self._cut.finished) is not None:
+            if self._finished is not None:
+                # It is over for the model too, and what it cost is known.
+                cut = replace(cut, usage=self._finished.usage)
+                released[-1] = cut
+            self._finished = cut
         self._reply.feed(released)
         if self._first_text_at is None and any(isinstance(e, TextDelta) for e in released):
             self._first_text_at = trio.current_time()
@@ -197,18 +208,21 @@ class TurnStream:
         if not delivered or self._finished is None or self.fault is not None:
             self._conversations.abandon(self._claim)
         elif lease is not None and lease.worker is not None:
-            record = lease.worker.record
+            # Whether the worker's own history has the reply that the client has.
+            cut = self._cut.finished is not None
+            alike = not self._broken and not cut
+            record = TurnRecord() if cut else lease.worker.record
             reply = self._reply.parts
-            pending = self._reply.calls if lease.parked else ()
+            pending = self._reply.calls if lease.parked and alike else ()
             conversation = self._conversations.finish(
                 self._claim, reply, self._finished, record, pending
             )
-            if not self._broken:
+            if alike:
                 lease.head = conversation.head
                 self._offer_lenient(lease, conversation, reply)
                 lease.root = self._claim.root if self._may_reset and self._claim.whole else None
             # A transcript that ends in calls without results cannot be gone on with.
-            if self._transcripts is not None and not self._broken and not lease.parked:
+            if self._transcripts is not None and alike and not lease.parked:
                 self._transcripts.confirm_nowait(conversation, record)
         if lease is not None:
             lease.close()
