@@ -27,6 +27,7 @@ PURE = (
     "workers/lines.py",
     "workers/messages.py",
     "workers/binding.py",
+    "workers/blocks.py",
     "workers/effort.py",
     "workers/functions.py",
     "workers/rounds.py",

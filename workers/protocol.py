@@ -21,6 +21,7 @@ import msgspec
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
+from maxd.workers import blocks
 from maxd.workers import messages as wire
 from maxd.workers.binding import asked_again, binding, import_groups, said_meanwhile
 from maxd.workers.effort import EffortSetting
@@ -206,7 +207,7 @@ class Protocol:
             )
         self._phase = Phase.RESETTING
         # Without the empty block of other user messages: this is for the CLI itself.
-        return wire.encode(wire.UserLine(wire.UserContent([wire.TextBlock("/clear")])))
+        return wire.encode(wire.UserLine(wire.UserContent([blocks.TextBlock("/clear")])))
 
     def data_to_send(self) -> bytes:
         """What the worker must be told now; empty when nothing."""
