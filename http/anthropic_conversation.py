@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-import msgspec
 from msgspec import Raw
 
 from maxd.http import content
@@ -102,10 +101,11 @@ class Reader:
                 text = self._budget.take(_needed(block.thinking, f"{place}.thinking"), place)
                 yield Thinking(text, _needed(block.signature, f"{place}.signature"))
             case "tool_use":
+                arguments = content.json_object(block.input, f"{place}.input")
                 yield ToolCall(
                     _needed(block.id, f"{place}.id"),
                     _needed(block.name, f"{place}.name"),
-                    self._budget.take(_object(block.input, f"{place}.input"), f"{place}.input"),
+                    self._budget.take(arguments, f"{place}.input"),
                 )
             case "tool_result":
                 yield ToolResult(
@@ -256,16 +256,6 @@ def _source(block: Block, place: str) -> Source:
     if not isinstance(block.source, Source):
         raise BadRequest("field required", param=f"{place}.source")
     return block.source
-
-
-def _object(raw: Raw, where: str) -> str:
-    """The JSON text of an object."""
-    text = bytes(raw).decode()
-    if not text.startswith("{"):
-        raise BadRequest("must be an object", param=where)
-    # Raw is only skipped over by the decoder, not checked.
-    msgspec.json.decode(text, type=dict[str, Raw])
-    return text
 
 
 def _name(kind: str) -> str:

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from maxd.http import anthropic_body as wire
+from maxd.http import content
 from maxd.http.anthropic_conversation import Reader
 from maxd.http.anthropic_fields import MESSAGES
 from maxd.http.dialect import FindModel
@@ -140,11 +141,11 @@ def _functions(
             raise BadRequest("tool names must be unique", param="tools")
         if _is_nothing(tool.input_schema):
             raise BadRequest("field required", param=f"{where}.input_schema")
+        schema = content.json_object(tool.input_schema, f"{where}.input_schema")
         try:
             wire.schema_decoder.decode(tool.input_schema)
         except msgspec.ValidationError:
-            raise BadRequest('"object" is required', param=f"{where}.input_schema.type") from None
-        schema = bytes(tool.input_schema).decode()
+            raise BadRequest('must be "object"', param=f"{where}.input_schema.type") from None
         functions[tool.name] = Function(tool.name, tool.description or "", schema)
     if searches and functions:
         raise BadRequest(
@@ -197,11 +198,7 @@ def _schema(asked: wire.MessagesBody) -> str | None:
         wanted, where = output.format, "output_config.format"
     if wanted is None:
         return None
-    text = bytes(wanted.schema).decode()
-    if not text.startswith("{"):
-        raise BadRequest("must be an object", param=f"{where}.schema")
-    msgspec.json.decode(text, type=dict[str, Raw])
-    return text
+    return content.json_object(wanted.schema, f"{where}.schema")
 
 
 def _effort(asked: wire.MessagesBody) -> Effort | None:

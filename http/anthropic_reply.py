@@ -230,6 +230,8 @@ class Collector:
                 case RoundBroken():
                     del self._content[self._kept :]
                     self._open = False
+                case RoundEnded():
+                    self._open = False
                 case TextDelta(text):
                     if self._open and isinstance(block := self._content[-1], TextBlock):
                         block.text += text

@@ -5,6 +5,9 @@ Nothing is ever fetched: content is in the request or refused.
 
 import re
 
+import msgspec
+from msgspec import Raw
+
 from maxd.workers.faults import BadRequest, TooLarge
 from maxd.workers.turn import Document, Image
 
@@ -52,3 +55,14 @@ def base64(data: str, where: str) -> str:
     if len(data) % 4 or not _BASE64.fullmatch(data):
         raise BadRequest("the data is not base64 with its padding", param=where)
     return data
+
+
+def json_object(raw: Raw, where: str) -> str:
+    """The object in `raw` as JSON text on one line, otherwise verbatim: what the CLI is given ends
+    at a line break. Raises BadRequest, naming `where`, if it is no object."""
+    try:
+        # A Raw has only been skipped over by its decoder, not checked.
+        msgspec.json.decode(raw, type=dict[str, Raw])
+    except msgspec.ValidationError:
+        raise BadRequest("must be an object", param=where) from None
+    return msgspec.json.format(bytes(raw), indent=-1).decode()
