@@ -87,4 +87,6 @@ def _message(fault: Fault) -> str:
     if isinstance(fault, ContextTooLong):
         # Clients look for these words to shorten the conversation by themselves.
         return f"prompt is too long: {fault.message}"
-    return f"{fault.param}: {fault.message}" if fault.param else fault.message
+    if fault.param and not fault.message.startswith(fault.param):
+        return f"{fault.param}: {fault.message}"
+    return fault.message

@@ -1,6 +1,6 @@
 """Every top-level field of a Messages request, and what becomes of it."""
 
-from maxd.http.field_table import Field, FieldTable, Use, is_empty
+from maxd.http.field_table import Field, FieldTable, Use
 
 MESSAGES = FieldTable(
     {
@@ -25,7 +25,9 @@ MESSAGES = FieldTable(
             Use.HONOURED, "`format` (`json_schema`) and `effort`, which outranks `budget_tokens`"
         ),
         "output_format": Field(Use.HONOURED, "`json_schema`"),
-        "mcp_servers": Field(Use.REFUSED, "add MCP servers to the CLI's own settings", is_empty),
+        "mcp_servers": Field(
+            Use.REFUSED, "add MCP servers to the CLI's own settings", lambda value: value == []
+        ),
         "container": Field(Use.REFUSED, "there are no containers here"),
         "thread": Field(Use.REFUSED, "send the messages, or an X-Conversation-Id header"),
         "metadata": Field(Use.IGNORED),

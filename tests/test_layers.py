@@ -65,6 +65,7 @@ PURE = (
     "http/anthropic_models.py",
     "http/anthropic_reply.py",
     "http/content.py",
+    "http/decoding.py",
     "http/dialect.py",
     "http/dialects.py",
     "http/field_table.py",
