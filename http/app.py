@@ -142,4 +142,8 @@ def _json(body: bytes) -> Response:
 def _client(request: Request) -> str:
     """Whom the queue is fair to: the holder of a key, known by its hash alone."""
     key = request.headers.get("Authorization") or request.headers.get("X-Api-Key") or ""
+    # The same key in either header is the same client: a conversation may change its dialect.
+    scheme, _, token = key.partition(" ")
+    if scheme.lower() == "bearer":
+        key = token.strip()
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
