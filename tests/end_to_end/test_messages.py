@@ -268,7 +268,11 @@ def test_beta_headers_and_fields(claude: anthropic.Anthropic) -> None:
 
 
 def test_structured_output(claude: anthropic.Anthropic) -> None:
-    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    schema: dict[str, object] = {
+        "type": "object",
+        "properties": {"n": {"type": "integer"}},
+        "required": ["n"],
+    }
     prompt = directive(
         replies=[{"tool": "StructuredOutput", "input": {"n": 15}}, {"text": "Done."}]
     )
