@@ -96,12 +96,5 @@ class MessagesBody(Struct):
     output_format: Format | None = None
 
 
-class ObjectSchema(Struct):
-    """What the API demands of every `input_schema`."""
-
-    type: Literal["object"]
-
-
 body_decoder = msgspec.json.Decoder(MessagesBody)
 content_decoder = msgspec.json.Decoder(str | list[Block] | None)
-schema_decoder = msgspec.json.Decoder(ObjectSchema)

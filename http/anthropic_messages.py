@@ -8,10 +8,11 @@ import msgspec
 from msgspec import Raw, Struct
 
 from maxd.http import anthropic_body as wire
-from maxd.http import content
 from maxd.http.anthropic_conversation import Reader
 from maxd.http.anthropic_fields import MESSAGES
 from maxd.http.dialect import FindModel
+from maxd.http.schemas import BadSchema, answer_schema, function_schema
+from maxd.http.wishes import Wishes
 from maxd.workers.faults import BadRequest
 from maxd.workers.turn import Effort, Function, ToolChoice, Turn
 
@@ -21,7 +22,7 @@ HasTools: TypeAlias = Callable[[str], bool]
 # The API's own limits.
 LOWEST_BUDGET = 1024
 TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}", re.ASCII)
-_TOOL_TYPE = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)
+_WORD = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)
 _WEB_SEARCH = re.compile(r"web_search_[0-9]{8}", re.ASCII)
 # Effort is all that can be set: a budget becomes the effort whose thinking it would hold.
 LOW_BUDGET, MEDIUM_BUDGET = 4_096, 16_384
@@ -43,19 +44,20 @@ def decode(
     body: bytes,
     find_model: FindModel,
     has_tools: HasTools,
+    wishes: Wishes,
     *,
-    continues: bool = False,
     counts: bool = False,
 ) -> MessagesRequest:
-    """The request in `body`. `continues`: it names a conversation, and may bring its new messages
-    alone. `counts`: its tokens are to be counted, so it needs no `max_tokens`.
+    """The request in `body`. `counts`: its tokens are to be counted, so it needs no `max_tokens`.
 
     Raises BadRequest naming the field, ModelNotFound, TooLarge.
     """
     try:
         ignored = MESSAGES.apply(body)
+        if wishes.strict:
+            _check_known(body)
         asked = wire.body_decoder.decode(body)
-        return _request(asked, ignored, find_model, has_tools, continues, counts)
+        return _request(asked, ignored, find_model, has_tools, wishes, counts)
     except msgspec.ValidationError as error:
         raise _invalid(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -72,7 +74,7 @@ def _request(
     ignored: tuple[str, ...],
     find_model: FindModel,
     has_tools: HasTools,
-    continues: bool,
+    wishes: Wishes,
     counts: bool,
 ) -> MessagesRequest:
     if asked.max_tokens is None and not counts:
@@ -84,10 +86,18 @@ def _request(
     system = asked.system or ()
     texts = system if isinstance(system, str) else [block.text for block in system]
     head = tuple(reader.system(texts))
-    more, messages = reader.conversation(asked.messages, continues=continues)
+    more, messages = reader.conversation(asked.messages, continues=wishes.partial)
     functions, unused = _functions(asked.tools or [], has_tools(profile))
     choice, parallel = _choice(asked.tool_choice, functions, searches=bool(asked.tools))
+    ignored = (*ignored, *unused, *reader.ignored)
+    if wishes.strict and ignored:
+        raise BadRequest(
+            "has no effect here, which strict mode refuses",
+            param=ignored[0],
+            code="unsupported_parameter",
+        )
     thinking = asked.thinking
+    thinks = thinking is not None and thinking.type != "disabled"
     return MessagesRequest(
         turn=Turn(
             profile=profile,
@@ -104,9 +114,9 @@ def _request(
         ),
         model_id=asked.model,
         stream=bool(asked.stream),
-        thinking=thinking is not None and thinking.type != "disabled",
-        thinking_text=thinking is not None and thinking.display != "omitted",
-        ignored=(*ignored, *unused, *reader.ignored),
+        thinking=bool(wishes.thinking) or (thinks and wishes.shows_thinking(profile)),
+        thinking_text=thinking is None or thinking.display != "omitted",
+        ignored=ignored,
     )
 
 
@@ -121,7 +131,7 @@ def _functions(
         where = f"tools.{index}"
         if tool.type not in (None, "custom"):
             if not _WEB_SEARCH.fullmatch(tool.type):
-                shown = tool.type if _TOOL_TYPE.fullmatch(tool.type) else "of an unknown type"
+                shown = tool.type if _WORD.fullmatch(tool.type) else "of an unknown type"
                 raise BadRequest(
                     f"the tool {shown} is not offered here; the profiles' tools are the CLI's own",
                     param=f"{where}.type",
@@ -141,11 +151,10 @@ def _functions(
             raise BadRequest("tool names must be unique", param="tools")
         if _is_nothing(tool.input_schema):
             raise BadRequest("field required", param=f"{where}.input_schema")
-        schema = content.json_object(tool.input_schema, f"{where}.input_schema")
         try:
-            wire.schema_decoder.decode(tool.input_schema)
-        except msgspec.ValidationError:
-            raise BadRequest('must be "object"', param=f"{where}.input_schema.type") from None
+            schema = function_schema(tool.input_schema)
+        except BadSchema as error:
+            raise BadRequest(f"cannot be used: {error}", param=f"{where}.input_schema") from None
         functions[tool.name] = Function(tool.name, tool.description or "", schema)
     if searches and functions:
         raise BadRequest(
@@ -198,7 +207,20 @@ def _schema(asked: wire.MessagesBody) -> str | None:
         wanted, where = output.format, "output_config.format"
     if wanted is None:
         return None
-    return content.json_object(wanted.schema, f"{where}.schema")
+    try:
+        return answer_schema(wanted.schema)
+    except BadSchema as error:
+        raise BadRequest(
+            f"cannot be used: {error}", param=f"{where}.schema", code="invalid_schema"
+        ) from None
+
+
+def _check_known(body: bytes) -> None:
+    """Raise BadRequest for a field that the API does not know."""
+    for name in msgspec.json.decode(body, type=dict[str, Raw]):
+        if name not in MESSAGES.fields:
+            shown = name if _WORD.fullmatch(name) else "a field"
+            raise BadRequest(f"{shown} is unknown, which strict mode refuses")
 
 
 def _effort(asked: wire.MessagesBody) -> Effort | None:

@@ -9,15 +9,23 @@ from quart_trio import QuartTrio
 from maxd.http import anthropic_messages, anthropic_reply, token_estimate
 from maxd.http.anthropic_messages import HasTools, MessagesRequest
 from maxd.http.dialect import Asked, FindModel
+from maxd.http.wishes import Wishes
 
 ReadBody: TypeAlias = Callable[[], Awaitable[bytes]]
 Answer: TypeAlias = Callable[[Asked], Awaitable[Response]]
 
 
 def add_routes(
-    app: QuartTrio, read: ReadBody, answer: Answer, find_model: FindModel, has_tools: HasTools
+    app: QuartTrio,
+    *,
+    find_model: FindModel,
+    has_tools: HasTools,
+    read: ReadBody,
+    wished: Callable[[], Wishes],
+    answer: Answer,
 ) -> None:
-    """Add them to `app`. `read` takes the body of the request in progress, `answer` runs a turn."""
+    """Add them to `app`. `read` takes the body of the request in progress, `wished` what its
+    headers wish for, `answer` runs a turn."""
 
     @app.post("/messages")
     async def messages() -> Response:
@@ -33,13 +41,8 @@ def add_routes(
         return response
 
     async def message(*, counts: bool) -> MessagesRequest:
-        return anthropic_messages.decode(
-            await read(),
-            find_model,
-            has_tools,
-            continues="X-Conversation-Id" in request.headers,
-            counts=counts,
-        )
+        body = await read()
+        return anthropic_messages.decode(body, find_model, has_tools, wished(), counts=counts)
 
 
 def _request_id() -> str:

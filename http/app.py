@@ -23,6 +23,7 @@ from maxd.http.dialect import Asked, FindModel
 from maxd.http.dialects import speaks_anthropic
 from maxd.http.replying import Settings, streamed, whole
 from maxd.http.server import prepare
+from maxd.http.wishes import CONVERSATION, Wishes, wishes
 from maxd.workers.faults import BadRequest, ConversationGone
 from maxd.workers.models import OfferedModel
 
@@ -73,11 +74,18 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
 
     @app.post("/chat/completions")
     async def chat_completions() -> Response:
-        asked = openai_reply.asked(openai_chat.decode(await read(), service.find_model))
+        asked = openai_reply.asked(openai_chat.decode(await read(), service.find_model, wished()))
         return await answer(asked)
 
     async def read() -> bytes:
         return await read_body(request, limit=settings.max_body_bytes, budget=budget)
+
+    def wished() -> Wishes:
+        return wishes(
+            request.headers.get,
+            strict=settings.strict_fields,
+            thinking_profiles=settings.show_thinking,
+        )
 
     async def answer(asked: Asked) -> Response:
         """Run the turn that has been asked for, and reply as its dialect does."""
@@ -87,7 +95,7 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
             asked.turn,
             client=_client(request),
             request_id=state["request_id"],
-            conversation_id=request.headers.get("X-Conversation-Id"),
+            conversation_id=request.headers.get(CONVERSATION),
         )
         stream = stack.enter_context(running)
         state["headers"].append((b"x-conversation-id", stream.conversation_id.encode()))
@@ -97,7 +105,14 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
             return await streamed(stream, asked.encoder(), settings)
         return await whole(stream, asked.collector(), settings)
 
-    anthropic_routes.add_routes(app, read, answer, service.find_model, service.turns.has_tools)
+    anthropic_routes.add_routes(
+        app,
+        find_model=service.find_model,
+        has_tools=service.turns.has_tools,
+        read=read,
+        wished=wished,
+        answer=answer,
+    )
 
     @app.get("/conversations")
     async def conversations() -> Response:

@@ -47,6 +47,8 @@ async def serve_http(
             max_body_bytes=settings.max_body_bytes,
             heartbeat_seconds=settings.heartbeat_seconds,
             hold_status_seconds=settings.hold_status_seconds,
+            strict_fields=settings.strict_fields,
+            show_thinking=settings.show_thinking,
         ),
     )
     policy = Policy(

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from maxd.http.anthropic_messages import MessagesRequest, decode
+from maxd.http.wishes import Wishes
 from maxd.workers.faults import Fault, ModelNotFound
 from maxd.workers.turn import Turn
 
@@ -23,12 +24,24 @@ def find_model(model_id: str) -> tuple[str, str]:
     return ("chat" if model_id.endswith(":chat") else "agent"), "sonnet"
 
 
-def read(body: bytes, *, continues: bool = False, counts: bool = False) -> MessagesRequest:
+def read(
+    body: bytes,
+    *,
+    continues: bool = False,
+    counts: bool = False,
+    strict: bool = False,
+    thinking: bool | None = None,
+) -> MessagesRequest:
     return decode(
         body,
         find_model,
         lambda profile: profile == "agent",
-        continues=continues,
+        Wishes(
+            strict=strict,
+            thinking=thinking,
+            thinking_profiles=("agent", "chat"),
+            partial=continues,
+        ),
         counts=counts,
     )
 

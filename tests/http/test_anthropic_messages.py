@@ -16,6 +16,7 @@ from tests.http.messaging import (
     HI,
     SCHEMA,
     WEATHER,
+    document,
     read,
     refused,
     request,
@@ -116,7 +117,7 @@ def test_a_schema_never_has_a_line_break() -> None:
         ({"name": "a" * 129, "input_schema": SCHEMA}, "tools.0.name"),
         ({"input_schema": SCHEMA}, "tools.0.name"),
         ({"name": "f"}, "tools.0.input_schema"),
-        ({"name": "f", "input_schema": {"type": "string"}}, "tools.0.input_schema.type"),
+        ({"name": "f", "input_schema": {"type": "string"}}, "tools.0.input_schema"),
         ({"name": "f", "input_schema": 1}, "tools.0.input_schema"),
         ({"name": 1}, "tools.0.name"),
     ],
@@ -287,3 +288,23 @@ def test_fields_of_a_wrong_shape(fields: dict[str, Any], param: str) -> None:
 )
 def test_bodies_that_are_none(body: bytes) -> None:
     assert isinstance(refused(body), BadRequest)
+
+
+def test_strict_mode_refuses_what_would_have_no_effect() -> None:
+    read(request(HI, stop_sequences=["x"]), strict=True)
+    for body, param in (
+        (request(HI, top_k=1), "top_k"),
+        (request(HI, unheard_of=1), None),
+        (
+            request({"role": "user", "content": [document(citations={})]}),
+            "messages.content.citations",
+        ),
+    ):
+        with pytest.raises(BadRequest) as caught:
+            read(body, strict=True)
+        assert caught.value.param == param
+
+
+def test_a_header_may_ask_for_thinking_or_forbid_it() -> None:
+    assert read(request(HI), thinking=True).thinking
+    assert not read(request(HI, thinking={"type": "adaptive"}), thinking=False).thinking
