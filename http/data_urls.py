@@ -2,13 +2,14 @@
 
 import binascii
 import re
+from typing import Final
 
 from maxd.http.decoding import check_text
 from maxd.workers.faults import BadRequest
 from maxd.workers.turn import Document, Image
 
 IMAGE_TYPES = frozenset(("image/png", "image/jpeg", "image/gif", "image/webp"))
-PDF = "application/pdf"
+PDF: Final = "application/pdf"
 # What says nothing of the content; it is looked at instead.
 _UNTYPED = frozenset(("", "application/octet-stream"))
 _TEXT_TYPES = frozenset(("application/json", "application/xml", "application/x-yaml"))
