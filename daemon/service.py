@@ -17,8 +17,11 @@ from maxd.daemon.lifecycle import drain_on_signal
 from maxd.daemon.memory import PER_WORKER, available_memory, worker_budget
 from maxd.daemon.pool import Pool
 from maxd.daemon.probes import Probes
+from maxd.daemon.reply_store import NAME as REPLIES_NAME
+from maxd.daemon.reply_store import Keep
 from maxd.daemon.settings import Config
 from maxd.daemon.slots import Key, Limits
+from maxd.daemon.stored_replies import StoredReplies
 from maxd.daemon.transcripts import Transcripts
 from maxd.daemon.turns import Turns
 from maxd.workers.faults import BackendUnavailable, Fault
@@ -38,6 +41,7 @@ class Front(Protocol):
         self,
         turns: Turns,
         catalog: Catalog,
+        replies: StoredReplies,
         shutdown: trio.Event,
         /,
         *,
@@ -113,6 +117,15 @@ async def run(
         keep_days=config.conversations.keep_days,
         keep_count=config.conversations.keep_count,
     )
+    replies = StoredReplies(
+        config.state_directory() / REPLIES_NAME,
+        log,
+        Keep(
+            days=config.responses.keep_days,
+            count=config.responses.keep_count,
+            size=config.responses.keep_megabytes * 2**20,
+        ),
+    )
     conversations = Conversations(
         index.save_nowait, index.delete_nowait, keep=config.conversations.keep_count
     )
@@ -145,8 +158,10 @@ async def run(
         await everything.start(pool.run)
         conversations.restore(await everything.start(index.run))
         everything.start_soon(transcripts.run)
+        if replies.enabled:
+            await everything.start(replies.run)
         async with trio.open_nursery() as serving:
-            await serving.start(front, turns, catalog, shutdown)
+            await serving.start(front, turns, catalog, replies, shutdown)
             everything.start_soon(probes.run)
             everything.start_soon(relieve_memory, pool)
             if on_serving is not None:

@@ -8,6 +8,7 @@ from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon.catalog import Catalog
 from maxd.daemon.settings import Server
+from maxd.daemon.stored_replies import StoredReplies
 from maxd.daemon.turns import Turns
 from maxd.http import server
 from maxd.http.app import Service, make_app
@@ -17,6 +18,7 @@ from maxd.http.guard import Guarded, Policy
 from maxd.http.http1 import Incident
 from maxd.http.openai_errors import render
 from maxd.http.replying import Settings
+from maxd.workers.profiles import BUILT_IN
 
 # For the last bytes of replies whose turns have ended.
 GRACEFUL_SECONDS = 2.0
@@ -29,6 +31,7 @@ async def serve_http(
     log: FilteringBoundLogger,
     turns: Turns,
     catalog: Catalog,
+    replies: StoredReplies,
     shutdown: trio.Event,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
@@ -38,6 +41,8 @@ async def serve_http(
         turns=turns,
         find_model=catalog.find,
         offered_models=catalog.offered,
+        searches=lambda profile: BUILT_IN[profile].tools == "all",
+        replies=replies,
         version=version,
     )
     app = make_app(

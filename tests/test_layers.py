@@ -52,13 +52,33 @@ PURE = (
     "daemon/release.py",
     "daemon/scheduler.py",
     "daemon/settings.py",
+    "http/data_urls.py",
+    "http/decoding.py",
     "http/dialect.py",
+    "http/field_table.py",
     "http/openai_chat.py",
     "http/openai_errors.py",
     "http/openai_fields.py",
     "http/openai_models.py",
     "http/openai_reply.py",
+    "http/responses_fields.py",
+    "http/responses_history.py",
+    "http/responses_items.py",
+    "http/responses_objects.py",
+    "http/responses_reply.py",
+    "http/responses_request.py",
+    "http/responses_thinking.py",
+    "http/responses_tools.py",
 )
+# The modules of each dialect, by how their names begin. What dialects share stands elsewhere:
+# openai_errors and openai_models are shapes that two of them have in common.
+DIALECTS = {
+    "chat": ("openai_chat", "openai_fields", "openai_reply", "chat_"),
+    "responses": ("responses_",),
+    "messages": ("messages_", "anthropic_"),
+}
+# What joins the dialects to the app.
+ROUTES = ("app", "serving")
 
 
 def modules() -> list[Path]:
@@ -89,6 +109,26 @@ def test_pure_modules_import_no_trio(path: str) -> None:
     assert not {
         name for name in imports(Path(path)) if name.split(".")[0] in ("trio", "quart_trio")
     }
+
+
+def dialect_of(module: str) -> str | None:
+    return next((name for name, begins in DIALECTS.items() if module.startswith(begins)), None)
+
+
+@pytest.mark.parametrize("path", [path for path in modules() if path.parts[0] == "http"], ids=str)
+def test_dialects_know_nothing_of_one_another(path: Path) -> None:
+    imported = {
+        dialect_of(name.removeprefix("maxd.http.").split(".")[0])
+        for name in imports(path)
+        if name.startswith("maxd.http.")
+    }
+    if path.stem not in ROUTES:
+        assert imported <= {dialect_of(path.stem), None}
+
+
+def test_each_dialect_has_modules() -> None:
+    found = {dialect_of(path.stem) for path in modules() if path.parts[0] == "http"}
+    assert {"chat", "responses"} <= found
 
 
 @pytest.mark.parametrize("path", modules(), ids=str)

@@ -1,0 +1,151 @@
+"""OpenAI Responses, inwards: the tools of a request, and which of them may be called."""
+
+import re
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Raw, Struct, field
+
+from maxd.http.decoding import check_text, decode
+from maxd.http.responses_history import NAME
+from maxd.workers.faults import BadRequest
+from maxd.workers.turn import Function, ToolChoice
+
+WEB_SEARCH = re.compile(r"web_search(_preview)?(_[0-9_]+)?", re.ASCII)
+ANY_OBJECT = '{"type":"object","properties":{}}'
+_NULL = (b"", b"null")
+
+
+class _Kind(Struct):
+    type: str
+
+
+class _FunctionTool(Struct):
+    name: str
+    description: str | None = None
+    parameters: Raw = Raw()
+
+
+class _WebSearchTool(Struct):
+    filters: Raw = Raw()
+    user_location: Raw = Raw()
+    search_context_size: Raw = Raw()
+
+
+class _Choice(Struct):
+    type: str
+    name: str | None = None
+    mode: str | None = None
+    tools: list[Raw] = field(default_factory=list)
+
+
+class _Named(Struct):
+    type: str
+    name: str | None = None
+
+
+class Tools(Struct, frozen=True):
+    """What may be called. `web_search`: the CLI's own search is asked for. `ignored` names what
+    was accepted without effect."""
+
+    functions: tuple[Function, ...] = ()
+    web_search: bool = False
+    ignored: tuple[str, ...] = ()
+
+
+_kind = msgspec.json.Decoder(_Kind)
+_function = msgspec.json.Decoder(_FunctionTool)
+_web_search = msgspec.json.Decoder(_WebSearchTool)
+_schema = msgspec.json.Decoder(dict[str, Raw])
+_choice = msgspec.json.Decoder(str | _Choice)
+_named = msgspec.json.Decoder(_Named)
+
+
+def read_tools(tools: Sequence[Raw]) -> Tools:
+    """The tools of a request. Raises BadRequest naming the one that cannot be had."""
+    functions: dict[str, Function] = {}
+    web_search = False
+    ignored: dict[str, None] = {}
+    for index, raw in enumerate(tools):
+        place = f"tools[{index}]"
+        kind = decode(_kind, raw, place).type
+        if kind == "function":
+            function = _read_function(raw, place)
+            if function.name in functions:
+                raise BadRequest("two functions have this name", param=f"{place}.name")
+            functions[function.name] = function
+        elif WEB_SEARCH.fullmatch(kind):
+            search = decode(_web_search, raw, place)
+            if bytes(search.filters) not in (*_NULL, b"{}"):
+                raise _unsupported("the search cannot be filtered", f"{place}.filters")
+            for name in ("user_location", "search_context_size"):
+                if bytes(getattr(search, name)) not in _NULL:
+                    ignored[f"tools.{name}"] = None
+            web_search = True
+        else:
+            raise _unsupported(f"{_shown(kind)} tools are not supported", f"{place}.type")
+    if web_search and functions:
+        raise _unsupported("web_search cannot be used together with functions", "tools")
+    return Tools(tuple(functions.values()), web_search, tuple(ignored))
+
+
+def _read_function(raw: Raw, place: str) -> Function:
+    function = decode(_function, raw, place)
+    if NAME.fullmatch(function.name) is None:
+        raise BadRequest("must be 1 to 128 letters, digits, _ and -", param=f"{place}.name")
+    parameters = bytes(function.parameters)
+    if parameters in _NULL:
+        parameters = ANY_OBJECT.encode()
+    else:
+        decode(_schema, function.parameters, f"{place}.parameters")
+    description = check_text(function.description or "", f"{place}.description")
+    return Function(function.name, description, parameters.decode())
+
+
+def read_choice(value: Raw, tools: Tools) -> ToolChoice:
+    """Which tools may or must be called. Raises BadRequest."""
+    if bytes(value) in _NULL:
+        return ToolChoice()
+    choice = decode(_choice, value, "tool_choice")
+    match choice:
+        case "auto" | "none":
+            return ToolChoice(choice)
+        case "required":
+            return ToolChoice("required", _names(tools, [], "tool_choice"))
+        case _Choice(type="function", name=name):
+            return ToolChoice("required", _names(tools, [name], "tool_choice.name"))
+        case _Choice(type="allowed_tools", mode="auto" | "required" as mode):
+            allowed = []
+            for index, raw in enumerate(choice.tools):
+                place = f"tool_choice.tools[{index}]"
+                tool = decode(_named, raw, place)
+                if tool.type != "function":
+                    raise _unsupported("only functions can be allowed", f"{place}.type")
+                allowed.append(tool.name)
+            if not allowed:
+                return ToolChoice("none")
+            return ToolChoice(mode, _names(tools, allowed, "tool_choice.tools"))
+        case _Choice(type="allowed_tools"):
+            raise BadRequest("must be auto or required", param="tool_choice.mode")
+        case _Choice(type=kind):
+            raise _unsupported(f"{_shown(kind)} cannot be forced", "tool_choice.type")
+        case _:
+            raise BadRequest("must be auto, none, required or an object", param="tool_choice")
+
+
+def _names(tools: Tools, names: Sequence[str | None], place: str) -> tuple[str, ...]:
+    known = {function.name for function in tools.functions}
+    if not known:
+        raise BadRequest("there are no functions that could be called", param=place)
+    if not known.issuperset(names):
+        raise BadRequest("there is no such function in tools", param=place)
+    return tuple(name for name in names if name is not None)
+
+
+def _shown(kind: str) -> str:
+    """A kind of tool as an error may repeat it."""
+    return kind if re.fullmatch("[a-z0-9_]{1,40}", kind) else "such"
+
+
+def _unsupported(message: str, param: str) -> BadRequest:
+    return BadRequest(message, param=param, code="unsupported_value")
