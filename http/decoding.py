@@ -40,8 +40,8 @@ def invalid(error: msgspec.ValidationError, place: str = "") -> BadRequest:
         # Of a key that is wrong msgspec says `key` in `$`.
         path = path.partition("$")[2].rstrip("`")
     param = f"{place}{path}".removeprefix(".")
-    if what.startswith("Invalid value"):
-        # An unknown tag. msgspec quotes it, and it may be anything of the client's.
+    if what.startswith(("Invalid value", "Invalid enum value")):
+        # An unknown word. msgspec quotes it, and it may be anything of the client's.
         what = "Unknown value"
     elif "required field" in what:
         missing = what.rpartition("required field `")[2].rstrip("`")
