@@ -1,5 +1,7 @@
 """From the bytes of a body to Structs, with the client's own name for what is wrong."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import msgspec
@@ -12,13 +14,13 @@ T = TypeVar("T")
 TEXT_LIMIT = 8 * 1024 * 1024
 
 
-def decode(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw, place: str = "") -> T:
-    """What `decoder` makes of `data`, which stands at `place` in the body; empty is the whole.
-
-    Raises BadRequest naming the field. Nothing of the client's is repeated but the path to it.
-    """
+@contextmanager
+def faults_named(place: str = "") -> Iterator[None]:
+    """What msgspec raises in the block, as a BadRequest naming the field; what is decoded there
+    stands at `place` in the body, empty for the whole. Nothing of the client's is repeated but the
+    path to it."""
     try:
-        return decoder.decode(data)
+        yield
     except msgspec.ValidationError as error:
         raise invalid(error, place) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -28,6 +30,12 @@ def decode(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw, place: s
         ) from None
     except RecursionError:
         raise BadRequest("the body is nested too deeply", code="invalid_json") from None
+
+
+def decode(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw, place: str = "") -> T:
+    """What `decoder` makes of `data`. Raises BadRequest as `faults_named` says."""
+    with faults_named(place):
+        return decoder.decode(data)
 
 
 def invalid(error: msgspec.ValidationError, place: str = "") -> BadRequest:

@@ -1,15 +1,9 @@
 """Every top-level field of a Responses request, and what becomes of it."""
 
-from typing import Any, Final
+from typing import Final
 
 from maxd.http.field_table import Field, FieldTable, Use
 
-
-def _empty(value: Any) -> bool:
-    return value in ([], {}, "")
-
-
-_NONE: Final = "the service has none"
 FIELDS: Final = FieldTable(
     {
         "model": Field(Use.HONOURED),
@@ -47,24 +41,20 @@ FIELDS: Final = FieldTable(
         ),
         "conversation": Field(Use.REFUSED, "use `previous_response_id`"),
         "prompt": Field(Use.REFUSED, "there are no stored prompts"),
-        "moderation": Field(Use.REFUSED, _NONE),
-        "top_logprobs": Field(Use.REFUSED, _NONE, lambda value: value == 0),
+        "moderation": Field(Use.REFUSED, "there is none"),
+        "top_logprobs": Field(Use.REFUSED, "the service has none", lambda value: value == 0),
         "temperature": Field(Use.IGNORED),
         "top_p": Field(Use.IGNORED),
-        "truncation": Field(
-            Use.IGNORED,
-            "what does not fit is refused, or compacted by the CLI",
-            lambda value: value == "disabled",
-        ),
+        "truncation": Field(Use.IGNORED, "what does not fit is refused, or compacted by the CLI"),
         "max_tool_calls": Field(Use.IGNORED),
-        "context_management": Field(Use.IGNORED, "", _empty),
+        "context_management": Field(Use.IGNORED),
         "stream_options": Field(Use.IGNORED, "nothing is obfuscated"),
         "user": Field(Use.IGNORED),
         "safety_identifier": Field(Use.IGNORED),
         "prompt_cache_key": Field(Use.IGNORED),
         "prompt_cache_retention": Field(Use.IGNORED),
         "prompt_cache_options": Field(Use.IGNORED),
-        "service_tier": Field(Use.IGNORED, "", lambda value: value in ("auto", "default")),
+        "service_tier": Field(Use.IGNORED),
         "image": Field(Use.IGNORED),
     }
 )

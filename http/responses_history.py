@@ -22,7 +22,6 @@ from maxd.http.responses_items import (
     ReasoningItem,
     Refusal,
     WebSearchItem,
-    response_of,
 )
 from maxd.http.responses_thinking import unseal
 from maxd.workers.faults import BadRequest, TooLarge
@@ -37,9 +36,9 @@ from maxd.workers.turn import (
     ToolResult,
 )
 
-NAME = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
-"""What a function may be called."""
+_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
 _CALL_ID = re.compile(r"[!-~]{1,256}", re.ASCII)
+_PDF_BEGINS = "JVBERi0"
 _object = msgspec.json.Decoder(dict[str, Raw])
 
 
@@ -58,8 +57,6 @@ class _Said(Struct):
     calls: dict[str, str] = field(default_factory=dict)
     """Calls without a result: their ids, and the places of their items."""
     results: list[ToolResult] = field(default_factory=list)
-    source: str | None = None
-    """The response that the last part of the text belongs to, if it is one of ours."""
 
 
 def conversation(
@@ -82,7 +79,7 @@ def conversation(
         match item:
             case MessageItem(role="assistant"):
                 parts = [*_parts(item.content, place, answer=True)]
-                _add_text(_answer(said), parts, item.id)
+                _answer(said).parts.extend(parts)
             case MessageItem(role="user" | "system" | "developer"):
                 parts = [*_parts(item.content, place)]
                 last = number == len(items) - 1
@@ -144,23 +141,6 @@ def _answer(said: list[_Said]) -> _Said:
     return said[-1]
 
 
-def _add_text(answer: _Said, parts: list[Part], item_id: str | None) -> None:
-    """A reply of one text may have been told in several items; it is one text again."""
-    source = None if item_id is None else response_of(item_id)
-    for part in parts:
-        before = answer.parts[-1] if answer.parts else None
-        if (
-            source is not None
-            and source == answer.source
-            and isinstance(part, Text)
-            and isinstance(before, Text)
-        ):
-            answer.parts[-1] = Text(before.text + part.text)
-        else:
-            answer.parts.append(part)
-    answer.source = source
-
-
 def _give_back(
     result: ToolResult, caller: _Said | None, said: list[_Said], place: str, *, alone: bool
 ) -> None:
@@ -206,8 +186,11 @@ def _data(part: InputImage | InputFile | InputAudio, place: str) -> Image | Docu
         case InputFile(file_url=str()):
             raise _unsupported("nothing is fetched; send `file_data`", f"{place}.file_url")
         case InputFile(filename, str(data)):
-            title = None if filename is None else check_text(filename, f"{place}.filename")
-            return data_urls.document(data, f"{place}.file_data", title or None)
+            if not data.startswith("data:"):
+                # Some clients leave the head out. A PDF begins with `%PDF-`.
+                kind = data_urls.PDF if data.startswith(_PDF_BEGINS) else "text/plain"
+                data = f"data:{kind};base64,{data}"
+            return data_urls.file(data, filename, f"{place}.file_data")
         case InputImage(str(url)):
             return data_urls.image(url, f"{place}.image_url")
         case InputFile():
@@ -222,8 +205,8 @@ def _unsupported(message: str, param: str) -> BadRequest:
 
 def _call(item: FunctionCallItem, place: str) -> ToolCall:
     _check_call_id(item.call_id, place)
-    if NAME.fullmatch(item.name) is None:
-        raise BadRequest("must be 1 to 128 letters, digits, _ and -", param=f"{place}.name")
+    if _NAME.fullmatch(item.name) is None:
+        raise BadRequest("must be 1 to 128 letters, digits and _ . : -", param=f"{place}.name")
     arguments = item.arguments.strip() or "{}"
     try:
         _object.decode(check_text(arguments, f"{place}.arguments"))

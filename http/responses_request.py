@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from maxd.http.decoding import decode
+from maxd.http.decoding import decode, faults_named
 from maxd.http.dialect import FindModel
 from maxd.http.responses_fields import FIELDS
 from maxd.http.responses_history import Placed, conversation
 from maxd.http.responses_items import Item, ItemReference, read_items, response_of
-from maxd.http.responses_tools import Tools, read_choice, read_tools
+from maxd.http.responses_tools import Tools, read_choice, read_format, read_tools
 from maxd.workers.faults import BadRequest
 from maxd.workers.turn import Effort, Turn
 
@@ -26,12 +26,6 @@ _EFFORTS: Mapping[str, Effort] = {
     "xhigh": "xhigh",
     "max": "max",
 }
-_JSON_OBJECT = '{"type":"object"}'
-
-
-class Format(Struct):
-    type: Literal["text", "json_schema", "json_object"]
-    schema: Raw = Raw()
 
 
 class TextConfig(Struct):
@@ -135,13 +129,12 @@ def unknown_item(index: int) -> BadRequest:
 
 
 _body = msgspec.json.Decoder(Body)
-_format = msgspec.json.Decoder(Format)
-_schema = msgspec.json.Decoder(dict[str, Raw])
 
 
 def parse(data: bytes) -> Parsed:
     """The request in `data`. Raises BadRequest naming the field, TooLarge."""
-    ignored = [*FIELDS.apply(data)]
+    with faults_named():
+        ignored = [*FIELDS.apply(data)]
     body = decode(_body, data)
     if LOGPROBS in (body.include or ()):
         raise BadRequest("the service has no logprobs", param="include", code="unsupported_value")
@@ -162,25 +155,9 @@ def parse(data: bytes) -> Parsed:
         items=read_items(body.input, "input"),
         tools=tools,
         format=text.format,
-        schema=_read_schema(text.format),
+        schema=read_format(text.format),
         ignored=tuple(ignored),
     )
-
-
-def _read_schema(value: Raw) -> str | None:
-    if bytes(value) in (b"", b"null"):
-        return None
-    form = decode(_format, value, "text.format")
-    match form.type:
-        case "text":
-            return None
-        case "json_object":
-            return _JSON_OBJECT
-        case "json_schema":
-            if not bytes(form.schema):
-                raise BadRequest("the schema is missing", param="text.format.schema")
-            decode(_schema, form.schema, "text.format.schema")
-            return bytes(form.schema).decode()
 
 
 def make_turn(

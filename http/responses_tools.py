@@ -1,18 +1,23 @@
-"""OpenAI Responses, inwards: the tools of a request, and which of them may be called."""
+"""OpenAI Responses, inwards: the tools of a request, which of them may be called, and the form of
+the answer."""
 
 import re
 from collections.abc import Sequence
+from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import Raw, Struct, field
+from msgspec import Meta, Raw, Struct, field
 
 from maxd.http.decoding import check_text, decode
-from maxd.http.responses_history import NAME
+from maxd.http.schemas import EMPTY, BadSchema, answer_schema, function_schema
 from maxd.workers.faults import BadRequest
 from maxd.workers.turn import Function, ToolChoice
 
 WEB_SEARCH = re.compile(r"web_search(_preview)?(_[0-9_]+)?", re.ASCII)
-ANY_OBJECT = '{"type":"object","properties":{}}'
+NO_SCHEMA: Final = '{"type":"object"}'
+"""What `json_object` asks for."""
+TOOLS_LIMIT: Final = 512
+"""Functions in one request. OpenAI takes 128; clients that cut nothing have been seen with 200."""
 _NULL = (b"", b"null")
 
 
@@ -21,7 +26,7 @@ class _Kind(Struct):
 
 
 class _FunctionTool(Struct):
-    name: str
+    name: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.:-]{1,64}\Z")]
     description: str | None = None
     parameters: Raw = Raw()
 
@@ -44,6 +49,11 @@ class _Named(Struct):
     name: str | None = None
 
 
+class _Format(Struct):
+    type: Literal["text", "json_schema", "json_object"]
+    schema: Raw = Raw()
+
+
 class Tools(Struct, frozen=True):
     """What may be called. `web_search`: the CLI's own search is asked for. `ignored` names what
     was accepted without effect."""
@@ -56,13 +66,15 @@ class Tools(Struct, frozen=True):
 _kind = msgspec.json.Decoder(_Kind)
 _function = msgspec.json.Decoder(_FunctionTool)
 _web_search = msgspec.json.Decoder(_WebSearchTool)
-_schema = msgspec.json.Decoder(dict[str, Raw])
+_format = msgspec.json.Decoder(_Format)
 _choice = msgspec.json.Decoder(str | _Choice)
 _named = msgspec.json.Decoder(_Named)
 
 
 def read_tools(tools: Sequence[Raw]) -> Tools:
     """The tools of a request. Raises BadRequest naming the one that cannot be had."""
+    if len(tools) > TOOLS_LIMIT:
+        raise BadRequest(f"more than {TOOLS_LIMIT} tools", param="tools")
     functions: dict[str, Function] = {}
     web_search = False
     ignored: dict[str, None] = {}
@@ -91,15 +103,34 @@ def read_tools(tools: Sequence[Raw]) -> Tools:
 
 def _read_function(raw: Raw, place: str) -> Function:
     function = decode(_function, raw, place)
-    if NAME.fullmatch(function.name) is None:
-        raise BadRequest("must be 1 to 128 letters, digits, _ and -", param=f"{place}.name")
-    parameters = bytes(function.parameters)
-    if parameters in _NULL:
-        parameters = ANY_OBJECT.encode()
-    else:
-        decode(_schema, function.parameters, f"{place}.parameters")
+    parameters = EMPTY
+    if bytes(function.parameters) not in _NULL:
+        try:
+            parameters = function_schema(function.parameters)
+        except BadSchema as error:
+            raise _bad_schema(error, f"{place}.parameters") from None
     description = check_text(function.description or "", f"{place}.description")
-    return Function(function.name, description, parameters.decode())
+    return Function(function.name, description, parameters)
+
+
+def read_format(value: Raw) -> str | None:
+    """The JSON text of the schema that `text.format` asks for. Raises BadRequest."""
+    if bytes(value) in _NULL:
+        return None
+    form = decode(_format, value, "text.format")
+    match form.type:
+        case "text":
+            return None
+        case "json_object":
+            return NO_SCHEMA
+        case "json_schema":
+            place = "text.format.schema"
+            if not bytes(form.schema):
+                raise BadRequest("the schema is missing", param=place)
+            try:
+                return answer_schema(form.schema)
+            except BadSchema as error:
+                raise _bad_schema(error, place) from None
 
 
 def read_choice(value: Raw, tools: Tools) -> ToolChoice:
@@ -111,7 +142,8 @@ def read_choice(value: Raw, tools: Tools) -> ToolChoice:
         case "auto" | "none":
             return ToolChoice(choice)
         case "required":
-            return ToolChoice("required", _names(tools, [], "tool_choice"))
+            _names(tools, [], "tool_choice")
+            return ToolChoice("required")
         case _Choice(type="function", name=name):
             return ToolChoice("required", _names(tools, [name], "tool_choice.name"))
         case _Choice(type="allowed_tools", mode="auto" | "required" as mode):
@@ -149,3 +181,7 @@ def _shown(kind: str) -> str:
 
 def _unsupported(message: str, param: str) -> BadRequest:
     return BadRequest(message, param=param, code="unsupported_value")
+
+
+def _bad_schema(error: BadSchema, place: str) -> BadRequest:
+    return BadRequest(f"the schema cannot be used: {error}", param=place, code="invalid_schema")

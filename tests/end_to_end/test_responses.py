@@ -120,7 +120,7 @@ def test_what_is_stored_is_one_keys_own(shared_daemon: DaemonProcess) -> None:
     with shared_daemon.client(api_key="a") as one, shared_daemon.client(api_key="b") as other:
         response = one.responses.create(model=MODEL, input="mine")
         unstored = one.responses.create(model=MODEL, input="unstored", store=False)
-        assert unstored.store is False
+        assert unstored.to_dict()["store"] is False
         for client, name in ((other, response.id), (one, unstored.id), (one, "resp_x")):
             with pytest.raises(openai.NotFoundError) as caught:
                 client.responses.retrieve(name)
