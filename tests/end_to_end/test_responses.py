@@ -1,11 +1,21 @@
 """The official SDK's `responses` against the real parts."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import openai
 import pytest
-from openai.types.responses import ResponseOutputMessage, ResponseOutputText
+from openai.types.responses import (
+    FunctionToolParam,
+    Response,
+    ResponseFunctionToolCall,
+    ResponseInputItemParam,
+    ResponseOutputMessage,
+    ResponseOutputText,
+    ResponseReasoningItem,
+)
 from pydantic import BaseModel
 
 from tests.end_to_end.running import DaemonProcess, LoopbackProcess, directive
@@ -145,3 +155,177 @@ def test_what_is_stored_is_one_keys_own(shared_daemon: DaemonProcess) -> None:
 class Answer(BaseModel):
     name: str
     number: int
+
+
+def test_an_answer_with_a_schema_is_parsed(client: openai.OpenAI) -> None:
+    asked = directive(tool="StructuredOutput", input={"name": "n", "number": 7})
+    response = client.responses.parse(model=MODEL, input=asked, text_format=Answer)
+    assert response.output_parsed == Answer(name="n", number=7)
+    with client.responses.stream(model=MODEL, input=asked, text_format=Answer) as stream:
+        assert stream.get_final_response().output_parsed == Answer(name="n", number=7)
+
+
+WEATHER: FunctionToolParam = {
+    "type": "function",
+    "name": "weather",
+    "description": "Tells the weather.",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    "strict": False,
+}
+CALLS = directive(
+    replies=[
+        {
+            "blocks": [
+                {"type": "text", "text": "Let me see."},
+                {"type": "tool_use", "name": "mcp__client__weather", "input": {"city": "Rome"}},
+                {"type": "tool_use", "name": "mcp__client__weather", "input": {"city": "Oslo"}},
+            ]
+        },
+        {"text": "Sun and snow."},
+    ]
+)
+
+
+def outputs_of(response: Response) -> list[ResponseInputItemParam]:
+    """What the client's functions bring."""
+    calls = [item for item in response.output if isinstance(item, ResponseFunctionToolCall)]
+    assert [json.loads(call.arguments)["city"] for call in calls] == ["Rome", "Oslo"]
+    assert {(call.name, call.status) for call in calls} == {("weather", "completed")}
+    return [
+        {"type": "function_call_output", "call_id": call.call_id, "output": f"result {number}"}
+        for number, call in enumerate(calls)
+    ]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("by_id", [False, True])
+def test_a_tool_loop_takes_one_process(
+    daemon: DaemonProcess, model: LoopbackProcess, by_id: bool, stream: bool
+) -> None:
+    given: list[ResponseInputItemParam] = [{"role": "user", "content": CALLS}]
+    with daemon.client() as client:
+
+        def ask(items: list[ResponseInputItemParam], previous: str | None) -> Response:
+            if not stream:
+                return client.responses.create(
+                    model=MODEL, input=items, tools=[WEATHER], previous_response_id=previous
+                )
+            with client.responses.stream(
+                model=MODEL,
+                input=items,
+                tools=[WEATHER],
+                previous_response_id=previous if previous is not None else openai.omit,
+            ) as events:
+                return events.get_final_response()
+
+        first = ask(given, None)
+        assert first.output_text == "Let me see."
+        assert first.status == "completed"
+        brought = outputs_of(first)
+        if by_id:
+            last = ask(brought, first.id)
+        else:
+            # As the SDK's documentation does it: its own objects are handed back.
+            given += [item.to_dict() for item in first.output]  # type: ignore[misc]
+            last = ask([*given, *brought], None)
+        assert last.output_text == "Sun and snow."
+    said = model.requests()[-1]["body"]["messages"]
+    results = [block for block in said[-1]["content"] if block["type"] == "tool_result"]
+    assert [result["content"][0]["text"] for result in results] == ["result 0", "result 1"]
+    workers = [daemon.wait_log("turn")["worker"] for _ in range(2)]
+    assert workers[0] == workers[1]
+
+
+def test_thinking_is_a_summary_where_it_is_asked_for(client: openai.OpenAI) -> None:
+    asked = directive(thinking="Hm hm.", text="yes")
+    response = client.responses.create(
+        model=MODEL,
+        input=asked,
+        reasoning={"effort": "high", "summary": "auto"},
+        include=["reasoning.encrypted_content"],
+    )
+    thought, answer = response.output
+    assert isinstance(thought, ResponseReasoningItem)
+    assert thought.summary[0].text == "Hm hm."
+    assert thought.encrypted_content
+    assert answer.type == "message"
+    told = client.responses.create(
+        model=MODEL, input=asked, reasoning={"summary": "auto"}, stream=True
+    )
+    kinds = [event.type for event in told if "reasoning" in event.type]
+    assert kinds == [
+        "response.reasoning_summary_part.added",
+        "response.reasoning_summary_text.delta",
+        "response.reasoning_summary_text.delta",
+        "response.reasoning_summary_text.done",
+        "response.reasoning_summary_part.done",
+    ]
+    plain = client.responses.create(model=MODEL, input=asked)
+    assert [item.type for item in plain.output] == ["message"]
+
+
+def test_an_item_may_be_named_instead_of_sent(
+    client: openai.OpenAI, model: LoopbackProcess
+) -> None:
+    first = client.responses.create(model=MODEL, input=f"one {directive(text='uno')}")
+    reference: ResponseInputItemParam = {
+        "type": "item_reference",
+        "id": first.output[0].id or "",
+    }
+    client.responses.create(
+        model=MODEL,
+        input=[{"role": "user", "content": "one"}, reference, {"role": "user", "content": "two"}],
+    )
+    assert model.conversations()[-1] == [("user", "one"), ("assistant", "uno"), ("user", "two")]
+
+
+def test_a_stream_that_breaks_ends_in_failed(client: openai.OpenAI) -> None:
+    asked = directive(words=20, error={"status": 529, "after": 5})
+    told = list(client.responses.create(model=MODEL, input=asked, stream=True))
+    last = told[-1]
+    assert last.type == "response.failed"
+    assert last.response.status == "failed"
+    assert last.response.error is not None
+    assert last.response.error.code
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(last.response.id)
+
+
+def test_the_agent_searches_by_itself(client: openai.OpenAI) -> None:
+    response = client.responses.create(
+        model="sonnet", input=directive(text="found"), tools=[{"type": "web_search"}]
+    )
+    assert response.output_text == "found"
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.responses.create(model=MODEL, input="x", tools=[{"type": "web_search"}])
+    assert caught.value.param == "tools"
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "param"),
+    [
+        ({"input": [{"type": "computer_call"}]}, 400, "input[0].type"),
+        ({"input": 5}, 400, "input"),
+        ({"tools": [{"type": "file_search"}]}, 400, "tools[0].type"),
+        ({"background": True}, 400, "background"),
+        ({"model": "none"}, 404, "model"),
+        ({"input": [{"type": "item_reference", "id": "msg_x"}]}, 404, "input[0].id"),
+        ({"previous_response_id": "resp_" + "0" * 40}, 404, "previous_response_id"),
+    ],
+)
+def test_a_refusal_has_all_four_keys(
+    shared_daemon: DaemonProcess, fields: dict[str, object], status: int, param: str
+) -> None:
+    body = {"model": MODEL, "input": "x", **fields}
+    reply = httpx.post(f"{shared_daemon.base_url}/v1/responses", json=body)
+    assert reply.status_code == status
+    error = reply.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert (error["type"], error["param"]) == ("invalid_request_error", param)
+    assert reply.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=x", "limit=101", "order=up"])
+def test_a_listing_refuses_what_it_does_not_know(shared_daemon: DaemonProcess, query: str) -> None:
+    url = f"{shared_daemon.base_url}/v1/responses/resp_x/input_items?{query}"
+    assert httpx.get(url).status_code == 400
