@@ -69,7 +69,7 @@ class StoredReply(Struct, frozen=True, kw_only=True):
 
 
 class Keep(Struct, frozen=True, kw_only=True):
-    """How much is kept: days since a reply was last used, replies, bytes. 0 days is nothing."""
+    """How much is kept: days since a reply was last used, replies, bytes."""
 
     days: float
     count: int
@@ -145,7 +145,8 @@ class ReplyStore:
             gone += execute(_PRUNE_BIG, (keep.size,)).rowcount
         if gone:
             with self._file.reading() as connection:
-                connection.execute("PRAGMA incremental_vacuum").fetchall()
+                # Not `execute`: it frees one page, as the statement has no rows to step through.
+                connection.executescript("PRAGMA incremental_vacuum")
         return gone
 
     def close(self) -> None:

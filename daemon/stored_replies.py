@@ -49,11 +49,6 @@ class StoredReplies:
         self._written = trio.lowlevel.ParkingLot()
         self._prune_at = -math.inf
 
-    @property
-    def enabled(self) -> bool:
-        """Whether anything is kept at all."""
-        return self._keep.days > 0
-
     def save_nowait(self, reply: StoredReply) -> None:
         """Keep `reply`: it can be read from now on, and is written soon."""
         self._waiting[reply.scope, reply.id] = reply

@@ -1,5 +1,6 @@
 """Runs turns: a lease, the worker's events, the streaming mode, and the one retry that is safe."""
 
+import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -12,6 +13,7 @@ from structlog.typing import FilteringBoundLogger
 from maxd.daemon import lineage
 from maxd.daemon.conversation import Conversation
 from maxd.daemon.conversations import Claim, Conversations
+from maxd.daemon.cut import Cut
 from maxd.daemon.lease import Lease
 from maxd.daemon.pool import Pool
 from maxd.daemon.release import Release
@@ -29,6 +31,7 @@ from maxd.workers.turn import (
     RoundStarted,
     TextDelta,
     Turn,
+    TurnRecord,
 )
 
 ConversationState: TypeAlias = Literal["running", "idle", "stored", "known"]
@@ -64,6 +67,7 @@ class TurnStream:
         self._claim = claim
         self._turn = turn
         self._release = Release(profile.streaming)
+        self._cut = Cut(turn.stop, turn.max_tokens)
         self._attempts = 0
         self._reply = Reply()
         # Set once the service has taken a request of this turn: from then on a dead worker may
@@ -71,6 +75,8 @@ class TurnStream:
         self._accepted = False
         # A message was cut and told anew: what of it is in the CLI's own history, nobody knows.
         self._broken = False
+        # The answer was cut, and the worker can be reset for another conversation.
+        self._reusable = False
         self._started = trio.current_time()
         self._leased_at: float | None = None
         self._first_text_at: float | None = None
@@ -139,7 +145,10 @@ class TurnStream:
                     self._finished = event
                 case _:
                     pass
-        released = self._release.feed(told)
+        released = self._cut.feed(self._release.feed(told))
+        if self._cut.finished is not None:
+            self._finished = self._cut.finished
+            self._reusable = self._may_reset and await self._lease.interrupt()
         self._reply.feed(released)
         if self._first_text_at is None and any(isinstance(e, TextDelta) for e in released):
             self._first_text_at = trio.current_time()
@@ -197,18 +206,24 @@ class TurnStream:
         if not delivered or self._finished is None or self.fault is not None:
             self._conversations.abandon(self._claim)
         elif lease is not None and lease.worker is not None:
-            record = lease.worker.record
+            cut = self._cut.finished is not None
+            record = TurnRecord() if cut else lease.worker.record
             reply = self._reply.parts
             pending = self._reply.calls if lease.parked else ()
             conversation = self._conversations.finish(
                 self._claim, reply, self._finished, record, pending
             )
-            if not self._broken:
+            if cut:
+                # It holds more than the client saw: no history leads to it.
+                lease.head = secrets.token_bytes(16) if self._reusable else None
+                lease.root = self._claim.root if self._claim.whole else None
+            elif not self._broken:
                 lease.head = conversation.head
                 self._offer_lenient(lease, conversation, reply)
                 lease.root = self._claim.root if self._may_reset and self._claim.whole else None
             # A transcript that ends in calls without results cannot be gone on with.
-            if self._transcripts is not None and not self._broken and not lease.parked:
+            whole = not (self._broken or lease.parked or cut)
+            if self._transcripts is not None and whole:
                 self._transcripts.confirm_nowait(conversation, record)
         if lease is not None:
             lease.close()

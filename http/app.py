@@ -18,6 +18,7 @@ from maxd.http.dialect import Asked, FindModel
 from maxd.http.replying import Settings, streamed, whole
 from maxd.http.responses_routes import Responses, add_responses
 from maxd.http.server import prepare
+from maxd.http.wishes import CONVERSATION, Wishes, wishes
 from maxd.workers.faults import BadRequest, ConversationGone
 from maxd.workers.models import OfferedModel
 
@@ -38,7 +39,8 @@ class Service(Struct, kw_only=True):
     offered_models: Callable[[], tuple[OfferedModel, ...]]
     searches: Callable[[str], bool]
     """Whether the workers of a profile can search the web."""
-    replies: StoredReplies
+    replies: StoredReplies | None
+    """Where replies are stored, if they are."""
     version: str
 
 
@@ -64,9 +66,16 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
     @app.post("/chat/completions")
     async def chat_completions() -> Response:
         body = await read_body(request, limit=settings.max_body_bytes, budget=budget)
-        asked = openai_reply.asked(openai_chat.decode(body, service.find_model))
+        asked = openai_reply.asked(openai_chat.decode(body, service.find_model, wished()))
         del body
         return await answer(asked)
+
+    def wished() -> Wishes:
+        return wishes(
+            request.headers.get,
+            strict=settings.strict_fields,
+            thinking_profiles=settings.show_thinking,
+        )
 
     async def answer(asked: Asked) -> Response:
         """Run the turn that has been asked for, and reply as its dialect does."""
@@ -76,7 +85,7 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
             asked.turn,
             client=_client(request),
             request_id=state["request_id"],
-            conversation_id=request.headers.get("X-Conversation-Id"),
+            conversation_id=request.headers.get(CONVERSATION),
         )
         stream = stack.enter_context(running)
         state["headers"].append((b"x-conversation-id", stream.conversation_id.encode()))
@@ -95,6 +104,7 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
         read=body_of_request,
         answer=answer,
         client=_client,
+        wished=wished,
     )
 
     @app.get("/conversations")

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Raw, Struct, field
 
 from maxd.http import data_urls
-from maxd.http.decoding import TEXT_LIMIT, check_text
+from maxd.http.responses_decoding import TEXT_LIMIT, check_text
 from maxd.http.responses_items import (
     FunctionCallItem,
     FunctionOutputItem,

@@ -53,6 +53,8 @@ INCOMPLETE = {
     "refusal": "content_filter",
 }
 """Stop reasons of the Messages API with which a response is not complete."""
+FAILURES = frozenset(("rate_limit_exceeded", "context_length_exceeded"))
+"""What a failed response may call its error; clients with types know few others."""
 SEARCH_TOOL = "WebSearch"
 """The CLI's tool for it."""
 
@@ -147,7 +149,8 @@ class Reply:
         """The response that `fault` has ended. An item that was being told stays in pieces."""
         response = self.response
         response.status = "failed"
-        response.error = ResponseFailure(fault.code or "server_error", fault.message)
+        code = fault.code if fault.code in FAILURES else "server_error"
+        response.error = ResponseFailure(code or "server_error", fault.message)
         return Lifecycle("response.failed", response)
 
     def _end(self, finished: Finished) -> Iterator[StreamEvent]:

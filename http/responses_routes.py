@@ -16,6 +16,7 @@ from maxd.http.responses_items import Item, new_response_id, page, restore, stor
 from maxd.http.responses_objects import ResponseObject, encode_response
 from maxd.http.responses_reply import Collector, Reply, StreamEncoder, begin
 from maxd.http.responses_request import Parsed, make_turn, parse
+from maxd.http.wishes import Wishes
 from maxd.workers.faults import BadRequest
 
 Answer: TypeAlias = Callable[[Asked], Awaitable[Response]]
@@ -41,38 +42,52 @@ class Deleted(Struct):
 
 
 class Responses:
-    """Makes turns of requests, and keeps their responses for their clients.
+    """Makes turns of requests, and keeps their responses for their clients in `replies`, if that
+    is given.
 
     `searches` tells whether the workers of a profile can search the web.
     """
 
     def __init__(
-        self, find_model: FindModel, searches: Callable[[str], bool], replies: StoredReplies
+        self,
+        find_model: FindModel,
+        searches: Callable[[str], bool],
+        replies: StoredReplies | None,
     ) -> None:
         self._find_model = find_model
         self._searches = searches
         self._replies = replies
 
-    async def ask(self, body: bytes, scope: str, *, alone: bool) -> Asked:
-        """What the request in `body` asks for. `alone`: it names its conversation in another way.
-        Raises BadRequest naming the field, ModelNotFound, TooLarge, Overloaded."""
+    async def ask(self, body: bytes, scope: str, wishes: Wishes) -> Asked:
+        """What the request in `body` asks for. Raises BadRequest naming the field, ModelNotFound,
+        TooLarge, Overloaded."""
         parsed = parse(body)
+        if wishes.strict and parsed.ignored:
+            name = parsed.ignored[0]
+            raise BadRequest(
+                f"{name} has no effect here, which strict mode refuses",
+                param=name,
+                code="unsupported_parameter",
+            )
         previous = parsed.body.previous_response_id
         history = [] if previous is None else await self._history(scope, previous)
         items = parsed.resolve(await self._referred(parsed, scope))
-        turn = make_turn(parsed, history, items, self._find_model, self._searches, alone=alone)
-        stores = parsed.stores and self._replies.enabled
-        response = begin(parsed, new_response_id(), stores=stores)
+        turn = make_turn(
+            parsed, history, items, self._find_model, self._searches, alone=wishes.partial
+        )
+        replies = self._replies if parsed.stores else None
+        response = begin(parsed, new_response_id(), stores=replies is not None)
         reply = Reply(
             response,
-            summarizes=parsed.summarizes,
+            # A summary is the client's choice in each request; the header is a stronger one.
+            summarizes=parsed.summarizes if wishes.thinking is None else wishes.thinking,
             seals=parsed.seals,
             searches=parsed.tools.web_search,
         )
         settle = None
-        if stores:
-            reply.on_end = partial(self._keep, scope, stored(items, response.id))
-            settle = partial(self._replies.settle, scope, response.id)
+        if replies is not None:
+            reply.on_end = partial(_keep, replies, scope, stored(items, response.id))
+            settle = partial(replies.settle, scope, response.id)
         return Asked(
             turn=turn,
             stream=bool(parsed.body.stream),
@@ -84,31 +99,19 @@ class Responses:
 
     async def get(self, scope: str, response_id: str) -> StoredReply:
         """A stored response. Raises BadRequest if there is none."""
-        found = await self._replies.get(scope, response_id) if self._replies.enabled else None
+        found = await self._replies.get(scope, response_id) if self._replies else None
         if found is None:
             raise _not_found()
         return found
 
     async def delete(self, scope: str, response_id: str) -> None:
         """Forget a stored response. Raises BadRequest if there is none."""
-        if not self._replies.enabled or not await self._replies.delete(scope, response_id):
+        if self._replies is None or not await self._replies.delete(scope, response_id):
             raise _not_found()
-
-    def _keep(self, scope: str, items: bytes, response: ResponseObject) -> None:
-        self._replies.save_nowait(
-            StoredReply(
-                scope=scope,
-                id=response.id,
-                previous=response.previous_response_id,
-                created=response.created_at,
-                items=items,
-                body=encode_response(response),
-            )
-        )
 
     async def _history(self, scope: str, response_id: str) -> list[Item]:
         """The items of a stored response and of all before it."""
-        line = await self._replies.line(scope, response_id) if self._replies.enabled else None
+        line = await self._replies.line(scope, response_id) if self._replies else None
         if line is None:
             raise BadRequest(
                 "Previous response not found: it was not stored, has expired or was deleted, or "
@@ -122,11 +125,26 @@ class Responses:
     async def _referred(self, parsed: Parsed, scope: str) -> dict[str, Item]:
         """The items of the responses that the request's items refer to, by their ids."""
         known: dict[str, Item] = {}
-        for response_id in parsed.references if self._replies.enabled else ():
+        if self._replies is None:
+            return known
+        for response_id in parsed.references:
             reply = await self._replies.get(scope, response_id)
             if reply is not None:
                 known |= {item.id or "": item for item in restore(b"[]", reply.body)}
         return known
+
+
+def _keep(replies: StoredReplies, scope: str, items: bytes, response: ResponseObject) -> None:
+    replies.save_nowait(
+        StoredReply(
+            scope=scope,
+            id=response.id,
+            previous=response.previous_response_id,
+            created=response.created_at,
+            items=items,
+            body=encode_response(response),
+        )
+    )
 
 
 def add_responses(
@@ -136,15 +154,15 @@ def add_responses(
     read: Callable[[], Awaitable[bytes]],
     answer: Answer,
     client: Callable[[Request], str],
+    wished: Callable[[], Wishes],
 ) -> None:
-    """Add the routes. `read` gives the body of the request, `answer` runs what it asks for, and
-    `client` is whose it is."""
+    """Add the routes. Of a request `read` gives the body, `wished` what its headers wish and
+    `client` whose it is; `answer` runs what it asks for."""
 
     @app.post("/responses")
     async def create_response() -> Response:
-        alone = "X-Conversation-Id" in request.headers
         body = await read()
-        asked = await responses.ask(body, client(request), alone=alone)
+        asked = await responses.ask(body, client(request), wished())
         del body
         return await answer(asked)
 

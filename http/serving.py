@@ -31,12 +31,13 @@ async def serve_http(
     log: FilteringBoundLogger,
     turns: Turns,
     catalog: Catalog,
-    replies: StoredReplies,
     shutdown: trio.Event,
     *,
+    replies: StoredReplies | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Answer HTTP requests on `sockets`, which it closes, until `shutdown`."""
+    """Answer HTTP requests on `sockets`, which it closes, until `shutdown`. Without `replies` none
+    are stored."""
     service = Service(
         turns=turns,
         find_model=catalog.find,
@@ -51,6 +52,8 @@ async def serve_http(
             max_body_bytes=settings.max_body_bytes,
             heartbeat_seconds=settings.heartbeat_seconds,
             hold_status_seconds=settings.hold_status_seconds,
+            strict_fields=settings.strict_fields,
+            show_thinking=settings.show_thinking,
         ),
     )
     policy = Policy(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxd.http.decoding import TEXT_LIMIT
+from maxd.http.responses_decoding import TEXT_LIMIT
 from maxd.http.responses_fields import FIELDS
 from maxd.workers.faults import Fault, TooLarge
 from tests.http.responding import (

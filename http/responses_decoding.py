@@ -1,4 +1,4 @@
-"""From the bytes of a body to Structs, with the client's own name for what is wrong."""
+"""OpenAI Responses, inwards: from bytes to Structs, or to a fault that names the place."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
+from maxd.http.openai_errors import invalid
 from maxd.workers.faults import BadRequest
 
 T = TypeVar("T")
@@ -36,25 +37,6 @@ def decode(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw, place: s
     """What `decoder` makes of `data`. Raises BadRequest as `faults_named` says."""
     with faults_named(place):
         return decoder.decode(data)
-
-
-def invalid(error: msgspec.ValidationError, place: str = "") -> BadRequest:
-    """msgspec names the place as a path, `$.messages[0].role`; OpenAI without the `$.`."""
-    what = str(error)
-    path = ""
-    if what.endswith("`") and " - at `" in what:
-        # The last one: a quoted value may hold the same words.
-        what, _, path = what.rpartition(" - at `")
-        # Of a key that is wrong msgspec says `key` in `$`.
-        path = path.partition("$")[2].rstrip("`")
-    param = f"{place}{path}".removeprefix(".")
-    if what.startswith(("Invalid value", "Invalid enum value")):
-        # An unknown word. msgspec quotes it, and it may be anything of the client's.
-        what = "Unknown value"
-    elif "required field" in what:
-        missing = what.rpartition("required field `")[2].rstrip("`")
-        param = f"{param}.{missing}" if param else missing
-    return BadRequest(f"{what}{f' in {param}' if param else ''}", param=param or None)
 
 
 def check_text(text: str, place: str) -> str:
