@@ -9,6 +9,7 @@ help:
 	@echo "make test    run the tests against this checkout"
 	@echo "make check   lint, types, and the tests against the built wheel"
 	@echo "make bench   ratios against claude-max-api-proxy and a bare warm process"
+	@echo "make conformance   write docs/conformance.md from its checks"
 	@echo "make clean   remove everything the above have made"
 
 .venv/installed: pyproject.toml
@@ -39,7 +40,10 @@ check: .venv-check/installed
 bench: .venv/installed
 	.venv/bin/python -m bench
 
+conformance: .venv/installed
+	.venv/bin/python -m tests.end_to_end.conformance.page
+
 clean:
 	rm -rf .venv .venv-check build dist *.egg-info bench/.npm .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench conformance clean
