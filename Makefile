@@ -10,6 +10,7 @@ help:
 	@echo "make check   lint, types, and the tests against the built wheel"
 	@echo "make test-openclaw   OpenClaw from npm through maxd; installs it first"
 	@echo "make bench   ratios against claude-max-api-proxy and a bare warm process"
+	@echo "make conformance   write docs/conformance.md from its checks"
 	@echo "make clean   remove everything the above have made"
 
 .venv/installed: pyproject.toml
@@ -51,7 +52,10 @@ test-openclaw: .venv/installed .openclaw/installed
 bench: .venv/installed
 	.venv/bin/python -m bench
 
+conformance: .venv/installed
+	.venv/bin/python -m tests.end_to_end.conformance.page
+
 clean:
 	rm -rf .venv .venv-check build dist *.egg-info bench/.npm .openclaw .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help demo test test-openclaw check bench clean
+.PHONY: help demo test test-openclaw check bench clean conformance
