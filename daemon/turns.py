@@ -1,5 +1,6 @@
 """Runs turns: a lease, the worker's events, the streaming mode, and the one retry that is safe."""
 
+import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -74,6 +75,8 @@ class TurnStream:
         self._accepted = False
         # A message was cut and told anew: what of it is in the CLI's own history, nobody knows.
         self._broken = False
+        # The answer was cut, and the worker can be reset for another conversation.
+        self._reusable = False
         self._started = trio.current_time()
         self._leased_at: float | None = None
         self._first_text_at: float | None = None
@@ -151,6 +154,7 @@ class TurnStream:
                 cut = replace(cut, usage=self._finished.usage)
                 released[-1] = cut
             self._finished = cut
+            self._reusable = self._may_reset and await self._lease.interrupt()
         self._reply.feed(released)
         if self._first_text_at is None and any(isinstance(e, TextDelta) for e in released):
             self._first_text_at = trio.current_time()
@@ -190,11 +194,9 @@ class TurnStream:
     def _is_next(self) -> bool:
         """Whether a worker at the claimed head can go on with the turn's messages: one whose calls
         wait takes nothing but their results."""
-        conversation = self._claim.conversation
-        if conversation is None or not conversation.pending:
-            return True
-        new = self._turn.messages[self._claim.known :]
-        return answerable(new, conversation.pending, lenient=self._lenient)
+        claim = self._claim
+        new = self._turn.messages[claim.known :]
+        return not claim.pending or answerable(new, claim.pending, lenient=self._lenient)
 
     async def _begin(self, lease: Lease) -> None:
         await lease.wait()
@@ -217,6 +219,10 @@ class TurnStream:
             conversation = self._conversations.finish(
                 self._claim, reply, self._finished, record, pending
             )
+            if self._reusable:
+                # It holds more than the client saw: no history leads to it.
+                lease.head = secrets.token_bytes(16)
+                lease.root = self._claim.root if self._claim.whole else None
             if alike:
                 lease.head = conversation.head
                 self._offer_lenient(lease, conversation, reply)
@@ -296,6 +302,10 @@ class Turns:
     def running(self) -> int:
         """Turns that have begun and not ended, those in the queue included."""
         return len(self._running)
+
+    def has_tools(self, profile: str) -> bool:
+        """Whether the workers of `profile` have the CLI's own tools."""
+        return self._profiles[profile].tools != "none"
 
     def stop(self, fault: Fault) -> None:
         """End every running turn with `fault`."""
