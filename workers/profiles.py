@@ -15,7 +15,9 @@ class Profile(Struct, frozen=True, kw_only=True):
     `tools`: all of the CLI's built-in tools, or none. `system`: whether the client's system
     message replaces the CLI's own prompt or is appended to it. `settings`: whether the user's
     own CLI settings, memory and MCP servers are read. `streaming`: `live` sends each token of
-    text as it comes, `smart` only the text of the round that called no tool.
+    text as it comes, `smart` only the text of the round that called no tool. `with_functions` names
+    the profile that serves requests which bring functions of the client: the profile itself where
+    its built-in tools stay beside them.
     """
 
     name: str
@@ -23,6 +25,7 @@ class Profile(Struct, frozen=True, kw_only=True):
     system: Literal["append", "replace"]
     settings: Literal["user", "none"]
     streaming: Literal["live", "smart"]
+    with_functions: str
 
     @property
     def persists(self) -> bool:
@@ -31,8 +34,22 @@ class Profile(Struct, frozen=True, kw_only=True):
         return self.tools == "all"
 
 
-AGENT = Profile(name="agent", tools="all", system="append", settings="user", streaming="smart")
-CHAT = Profile(name="chat", tools="none", system="replace", settings="none", streaming="live")
+AGENT = Profile(
+    name="agent",
+    tools="all",
+    system="append",
+    settings="user",
+    streaming="smart",
+    with_functions="chat",
+)
+CHAT = Profile(
+    name="chat",
+    tools="none",
+    system="replace",
+    settings="none",
+    streaming="live",
+    with_functions="chat",
+)
 BUILT_IN = {profile.name: profile for profile in (AGENT, CHAT)}
 DEFAULT = AGENT.name
 
