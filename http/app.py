@@ -16,6 +16,7 @@ from maxd.http.conversations import encode_deleted, encode_list, encode_one
 from maxd.http.dialect import Asked, FindModel
 from maxd.http.replying import Settings, streamed, whole
 from maxd.http.server import prepare
+from maxd.http.wishes import streaming_of
 from maxd.workers.faults import BadRequest, ConversationGone
 from maxd.workers.models import OfferedModel
 
@@ -72,6 +73,7 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
             client=_client(request),
             request_id=state["request_id"],
             conversation_id=request.headers.get("X-Conversation-Id"),
+            streaming=streaming_of(request.headers.items()),
         )
         stream = stack.enter_context(running)
         state["headers"].append((b"x-conversation-id", stream.conversation_id.encode()))

@@ -42,6 +42,7 @@ class Block(Struct):
     type: str
     text: str = ""
     name: str = ""
+    input: Raw = Raw(b"{}")
 
 
 class ModelMessage(Struct):

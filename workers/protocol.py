@@ -23,9 +23,10 @@ from maxd.workers import messages as wire
 from maxd.workers.binding import binding, import_groups
 from maxd.workers.faults import Fault, ProtocolBroken
 from maxd.workers.lines import LineBuffer, LineTooLong
-from maxd.workers.policy import decide
+from maxd.workers.policy import Decisions, Policy
 from maxd.workers.profiles import Profile
 from maxd.workers.recorder import Recorder, usage_of
+from maxd.workers.tools import started
 from maxd.workers.turn import (
     AccountLimit,
     Event,
@@ -37,7 +38,6 @@ from maxd.workers.turn import (
     RoundStarted,
     TextDelta,
     ThinkingDelta,
-    ToolStarted,
     Turn,
     TurnRecord,
 )
@@ -90,10 +90,12 @@ class Protocol:
         self,
         profile: Profile,
         *,
+        decisions: Decisions | None = None,
         line_limit: int = LINE_LIMIT,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._profile = profile
+        self._policy = Policy(profile, decisions)
         self._lines = LineBuffer(line_limit)
         self._clock = clock
         self._phase = Phase.STARTING
@@ -258,9 +260,7 @@ class Protocol:
                 self._begin_round(said.model, out)
                 self._recorder.started(said.model, said.usage)
             case wire.ApiEvent(type="content_block_start", content_block=wire.Block() as block):
-                if block.type == "tool_use":
-                    out.append(ToolStarted(block.name))
-                elif block.text:
+                if block.text:
                     out.append(TextDelta(block.text))
             case wire.ApiEvent(type="content_block_delta", delta=wire.Delta() as delta):
                 if delta.type == "text_delta" and delta.text:
@@ -277,21 +277,22 @@ class Protocol:
                 pass
 
     def _assistant(self, said: wire.ModelMessage, out: list[Output]) -> None:
-        """A whole block of a model message: news only where no deltas came before it, which is
-        when the CLI has given up a stream and asked again without (seen with an error event in
-        the stream)."""
+        """A whole block of a model message. Its text is news only where no deltas came before it,
+        which is when the CLI has given up a stream and asked again without (seen with an error
+        event in the stream). The input of a tool is only looked at when it is whole."""
+        blocks = said.content if isinstance(said.content, list) else []
+        tools = [started(each.name, each.input) for each in blocks if each.type == "tool_use"]
         if said.id in self._streamed:
+            out += tools
             return
         if self._whole != said.id:
             self._begin_round(said.model, out)
             self._recorder.started(said.model, said.usage)
             self._whole = said.id
-        for block in said.content if isinstance(said.content, list) else ():
-            if block.type == "text" and block.text:
-                out.append(TextDelta(block.text))
-            elif block.type == "tool_use":
-                self._whole_stop = "tool_use"
-                out.append(ToolStarted(block.name))
+        out += [TextDelta(each.text) for each in blocks if each.type == "text" and each.text]
+        if tools:
+            self._whole_stop = "tool_use"
+            out += tools
 
     def _begin_round(self, model: str, out: list[Output]) -> None:
         self._end_whole(out)
@@ -319,7 +320,7 @@ class Protocol:
     def _asked(self, message: wire.ControlRequest) -> None:
         reply: wire.Granted | wire.Unsupported
         if message.request.subtype == "can_use_tool":
-            reply = wire.Granted(message.request_id, decide(self._profile, message.request))
+            reply = wire.Granted(message.request_id, self._policy.decide(message.request))
         else:
             reply = wire.Unsupported(message.request_id, "not supported")
         self._to_send += wire.encode(wire.ReplyLine(reply))

@@ -10,6 +10,7 @@ import trio
 from msgspec import Struct
 
 from maxd.workers.faults import Fault, ProtocolBroken, SessionLost, WorkerDied, WorkerStartFailed
+from maxd.workers.policy import Decisions
 from maxd.workers.process import Killed, Process, open_process
 from maxd.workers.profiles import Profile, command_line
 from maxd.workers.protocol import Cleared, Models, Phase, Protocol, Ready
@@ -36,7 +37,7 @@ class Launch(Struct, frozen=True, kw_only=True):
 
     `resume` is the id of the CLI's session to go on with. `directory` must be the one in which
     that was made. A worker whose session cannot be resumed ends with SessionLost. `nice` lowers its
-    priority, as nice(1) does.
+    priority, as nice(1) does. `decisions` counts what its policy answers.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Launch(Struct, frozen=True, kw_only=True):
     resume: str | None = None
     ask_models: bool = False
     nice: int = 0
+    decisions: Decisions | None = None
 
 
 class Readiness(Struct, frozen=True):
@@ -81,7 +83,7 @@ class Worker:
     def __init__(self, launch: Launch) -> None:
         self.launch = launch
         self._process: Process | None = None
-        self._protocol = Protocol(launch.profile)
+        self._protocol = Protocol(launch.profile, decisions=launch.decisions)
         self._life = trio.CancelScope()
         self._conversation = trio.CancelScope()
         self._assigned = trio.Event()
