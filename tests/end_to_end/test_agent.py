@@ -243,9 +243,7 @@ def test_a_subagent_says_nothing_to_the_client(
     assert any("SUBANSWER" in told for told in results(model)), "the turn has waited for it"
 
 
-def test_nothing_goes_on_in_the_background(
-    client: openai.OpenAI, model: LoopbackProcess
-) -> None:
+def test_nothing_goes_on_in_the_background(client: openai.OpenAI, model: LoopbackProcess) -> None:
     background = {"command": "sleep 1; echo x", "run_in_background": True}
     wakeup = {"delaySeconds": 60, "prompt": "go on", "reason": "r"}
     prompt = directive(
@@ -273,8 +271,10 @@ def test_a_turn_finishes_for_its_conversation(
         ],
     }
     headers = {"X-Conversation-Id": "left"}
+    # Under the API key of `client`: whose conversation it is belongs to its id.
+    mine = headers | {"Authorization": "Bearer not-needed"}
     url = f"{daemon.base_url}/v1/chat/completions"
-    with httpx.stream("POST", url, json=body, headers=headers, timeout=60) as reply:
+    with httpx.stream("POST", url, json=body, headers=mine, timeout=60) as reply:
         # The first heartbeat: the tool runs.
         next(reply.iter_lines())
     entry = daemon.wait_log("turn", conversation="left")
