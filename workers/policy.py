@@ -104,7 +104,10 @@ class Policy:
             return f"The profile {name} denies {rule}. Do not try to reach the same another way."
         if tool.startswith(CLIENT_TOOLS):
             return None
-        if self._profile.tools in ("none", ()) and not tool.startswith("mcp__"):
+        if tool.startswith("mcp__"):
+            if self._profile.mcp == "none" and self._profile.browser == "off":
+                return f"The profile {name} has no MCP servers."
+        elif self._profile.tools in ("none", ()):
             return f"The profile {name} has no built-in tools."
         allowed = self._allow.allows(tool, given)
         if self._allow and allowed is None:
