@@ -31,6 +31,8 @@ PURE = (
     "workers/policy.py",
     "workers/recorder.py",
     "workers/profiles.py",
+    "workers/rules.py",
+    "workers/tools.py",
     "workers/models.py",
     "workers/states.py",
     "workers/verdict.py",
@@ -49,6 +51,7 @@ PURE = (
     "daemon/starts.py",
     "daemon/conversation.py",
     "daemon/conversations.py",
+    "daemon/profile_settings.py",
     "daemon/release.py",
     "daemon/scheduler.py",
     "daemon/settings.py",
@@ -58,6 +61,7 @@ PURE = (
     "http/openai_fields.py",
     "http/openai_models.py",
     "http/openai_reply.py",
+    "http/wishes.py",
 )
 
 

@@ -172,5 +172,7 @@ def test_any_question_is_answered(tool: str, fields: dict[str, str]) -> None:
     profile = replace(
         WORK, allow=("Bash(a *)", "Read(/x/**)"), deny=("WebFetch(domain:x.y)",), confine=True
     )
+    policy = Policy(profile, resolve=resolve, home="/home/me")
+    raw = msgspec.Raw(msgspec.json.encode(fields))
     for each in (tool, "Bash", "Read", "WebFetch", "Glob"):
-        asked(profile, each, **fields)
+        policy.decide(ControlBody("can_use_tool", each, raw))
