@@ -1,27 +1,41 @@
 """Runs turns: a lease, the worker's events, the streaming mode, and the one retry that is safe."""
 
-from collections.abc import Callable, Iterator, Mapping
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from functools import partial
 from typing import Literal, TypeAlias
 
 import trio
+from msgspec.structs import replace
 from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon import lineage
 from maxd.daemon.conversation import Conversation
 from maxd.daemon.conversations import Claim, Conversations
+from maxd.daemon.cut import Cut
 from maxd.daemon.lease import Lease
 from maxd.daemon.left_turns import LeftTurns
 from maxd.daemon.pool import Pool
 from maxd.daemon.release import Release
+from maxd.daemon.reply import Reply
 from maxd.daemon.slots import Key
 from maxd.daemon.transcripts import Transcripts
 from maxd.workers.faults import Fault, SessionLost, WorkerDied
+from maxd.workers.functions import answerable, called_in
 from maxd.workers.policy import Decisions
 from maxd.workers.profiles import Profile, Streaming
-from maxd.workers.turn import Event, Finished, RoundBroken, RoundStarted, TextDelta, Turn
+from maxd.workers.turn import (
+    Event,
+    Finished,
+    Part,
+    RoundBroken,
+    RoundStarted,
+    TextDelta,
+    Turn,
+    TurnRecord,
+)
 
 ConversationState: TypeAlias = Literal["running", "idle", "stored", "known"]
 
@@ -46,19 +60,26 @@ class TurnStream:
         self._transcripts = transcripts
         self._lenient = profile.lenient
         self._pool = pool
-        # Only where no tool can have left anything behind.
-        self._may_reset = may_reset and profile.resettable
+        turn = claim.turn
+        # Only where no tool can have left anything behind, and nothing but the root has bound the
+        # worker: functions of the history that are offered no longer bind it too.
+        offered = {function.name for function in turn.functions}
+        alike = offered.issuperset(called_in(turn.messages))
+        self._may_reset = may_reset and profile.resettable and alike
         self._conversations = conversations
         self._claim = claim
-        self._turn = claim.turn
+        self._turn = turn
         self._release = Release(streaming or profile.streaming, show_tools=profile.show_tools)
+        self._cut = Cut(turn.stop, turn.max_tokens)
         self._attempts = 0
-        self._reply: list[str] = []
+        self._reply = Reply()
         # Set once the service has taken a request of this turn: from then on a dead worker may
         # have done work, and doing it again is the client's decision.
         self._accepted = False
         # A message was cut and told anew: what of it is in the CLI's own history, nobody knows.
         self._broken = False
+        # The answer was cut, and the worker can be reset for another conversation.
+        self._reusable = False
         self._started = trio.current_time()
         self._leased_at: float | None = None
         self._first_text_at: float | None = None
@@ -109,6 +130,8 @@ class TurnStream:
         self._waiting.cancel()
 
     async def _advance(self) -> list[Event]:
+        if self._cut.finished is not None:
+            return []
         try:
             if self._lease is None:
                 self._lease = self._ask(await self._resumable())
@@ -132,8 +155,15 @@ class TurnStream:
                     self._finished = event
                 case _:
                     pass
-        released = self._release.feed(told)
-        self._reply.extend(event.text for event in released if isinstance(event, TextDelta))
+        released = self._cut.feed(self._release.feed(told))
+        if (cut := self._cut.finished) is not None:
+            if self._finished is not None:
+                # It is over for the model too, and what it cost is known.
+                cut = replace(cut, usage=self._finished.usage)
+                released[-1] = cut
+            self._finished = cut
+            self._reusable = self._may_reset and await self._lease.interrupt()
+        self._reply.feed(released)
         if self._first_text_at is None and any(isinstance(e, TextDelta) for e in released):
             self._first_text_at = trio.current_time()
         return released
@@ -162,12 +192,19 @@ class TurnStream:
             Key(self._turn.profile, self._turn.model),
             self._claim.scope,
             # A worker that was lost once is not looked for again: the history is imported.
-            head=None if again else self._claim.head,
+            head=None if again or not self._is_next() else self._claim.head,
             root=self._claim.root if self._may_reset and not again else None,
             session=session,
             whole=self._claim.whole,
             again=again,
         )
+
+    def _is_next(self) -> bool:
+        """Whether a worker at the claimed head can go on with the turn's messages: one whose calls
+        wait takes nothing but their results."""
+        claim = self._claim
+        new = self._turn.messages[claim.known :]
+        return not claim.pending or answerable(new, claim.pending, lenient=self._lenient)
 
     async def _begin(self, lease: Lease) -> None:
         await lease.wait()
@@ -181,19 +218,32 @@ class TurnStream:
         if not delivered or self._finished is None or self.fault is not None:
             self._conversations.abandon(self._claim)
         elif lease is not None and lease.worker is not None:
-            record = lease.worker.record
-            reply = "".join(self._reply)
-            conversation = self._conversations.finish(self._claim, reply, self._finished, record)
-            if not self._broken:
+            # Whether the worker's own history has the reply that the client has.
+            cut = self._cut.finished is not None
+            alike = not self._broken and not cut
+            record = TurnRecord() if cut else lease.worker.record
+            reply = self._reply.parts
+            pending = self._reply.calls if lease.parked and alike else ()
+            conversation = self._conversations.finish(
+                self._claim, reply, self._finished, record, pending
+            )
+            if self._reusable:
+                # It holds more than the client saw: no history leads to it.
+                lease.head = secrets.token_bytes(16)
+                lease.root = self._claim.root if self._claim.whole else None
+            if alike:
                 lease.head = conversation.head
                 self._offer_lenient(lease, conversation, reply)
                 lease.root = self._claim.root if self._may_reset and self._claim.whole else None
-            if self._transcripts is not None and not self._broken:
+            # A transcript that ends in calls without results cannot be gone on with.
+            if self._transcripts is not None and alike and not lease.parked:
                 self._transcripts.confirm_nowait(conversation, record)
         if lease is not None:
             lease.close()
 
-    def _offer_lenient(self, lease: Lease, conversation: Conversation, reply: str) -> None:
+    def _offer_lenient(
+        self, lease: Lease, conversation: Conversation, reply: Sequence[Part]
+    ) -> None:
         claim = self._claim
         if self._lenient:
             head = lineage.lenient(claim.turn, claim.scope, reply, claim.base)
@@ -261,6 +311,10 @@ class Turns:
         """Turns that have begun and not ended, those in the queue included."""
         return len(self._running)
 
+    def has_tools(self, profile: str) -> bool:
+        """Whether the workers of `profile` have the CLI's own tools."""
+        return self._profiles[profile].tools != "none"
+
     def stop(self, fault: Fault) -> None:
         """End every running turn with `fault`."""
         for stream in self._running:
@@ -303,8 +357,11 @@ class Turns:
         finish without its client where the profile says so. Raises what
         `Conversations.claim` raises.
         """
-        claim = self.conversations.claim(turn, client, conversation_id)
         profile = self._profiles[turn.profile]
+        if turn.functions and profile.with_functions != profile.name:
+            profile = self._profiles[profile.with_functions]
+            turn = replace(turn, profile=profile.name)
+        claim = self.conversations.claim(turn, client, conversation_id)
         stream = TurnStream(
             self._pool,
             profile,

@@ -9,8 +9,9 @@ from structlog.typing import FilteringBoundLogger
 from maxd.daemon.catalog import Catalog
 from maxd.daemon.settings import Server
 from maxd.daemon.turns import Turns
-from maxd.http import server
+from maxd.http import dialects, server
 from maxd.http.app import Service, make_app
+from maxd.http.barrier import Barrier
 from maxd.http.connection import Limits
 from maxd.http.front import Front, with_request_id
 from maxd.http.guard import Guarded, Policy
@@ -46,6 +47,9 @@ async def serve_http(
             max_body_bytes=settings.max_body_bytes,
             heartbeat_seconds=settings.heartbeat_seconds,
             hold_status_seconds=settings.hold_status_seconds,
+            strict_fields=settings.strict_fields,
+            # Tools are shown as thinking.
+            show_thinking=(*settings.show_thinking, *_showing_tools(catalog)),
         ),
     )
     policy = Policy(
@@ -58,7 +62,7 @@ async def serve_http(
         log.warning("incident", place=incident.place, error=incident.error)
 
     await server.serve(
-        Front(Guarded(app, policy, render), render),
+        Front(Guarded(Barrier(app, report), policy), dialects.render),
         sockets,
         render=with_request_id(render),
         report=report,
@@ -70,3 +74,7 @@ async def serve_http(
         ),
         task_status=task_status,
     )
+
+
+def _showing_tools(catalog: Catalog) -> list[str]:
+    return [name for name, profile in catalog.profiles.items() if profile.show_tools]

@@ -1,31 +1,51 @@
-"""What a request may ask for in headers of maxd's own, and the refusal of all else.
+"""What a client may wish of a reply by headers of maxd's own, in every dialect."""
 
-A profile's rights are fixed when its processes start. A header that seems to change them would be
-ignored, and its sender would take that for consent: it is refused instead.
-"""
+from collections.abc import Callable, Collection
 
-from collections.abc import Iterable
+from msgspec import Struct
 
-from maxd.daemon.release import HEADER, parse_mode
-from maxd.workers.faults import Forbidden
-from maxd.workers.profiles import Streaming
+from maxd.workers.faults import BadRequest
 
-_PREFIX = "x-maxd-"
+STRICT = "X-Maxd-Strict"
+REASONING = "X-Maxd-Reasoning"
+CONVERSATION = "X-Conversation-Id"
+
+_WORDS = {"true": True, "1": True, "false": False, "0": False}
 
 
-def streaming_of(headers: Iterable[tuple[str, str]]) -> Streaming | None:
-    """The streaming mode that the request asks for, if it does. Raises BadRequest for a mode that
-    does not exist or is named twice, Forbidden for any other header that begins with `X-Maxd-`."""
-    found: list[str] = []
-    for name, value in headers:
-        lower = name.lower()
-        if lower == HEADER.lower():
-            found.append(value)
-        elif lower.startswith(_PREFIX):
-            shown = name[:64]
-            raise Forbidden(
-                f"{shown} is no header of this server. What a profile may do is set in its "
-                "configuration; no request can change that.",
-                param=shown,
-            )
-    return parse_mode(", ".join(found)) if found else None
+class Wishes(Struct, frozen=True, kw_only=True):
+    """`strict`: fields that would be ignored are refused. `thinking`: whether the model's thinking
+    is shown; None leaves it to `thinking_profiles`. `partial`: the request names its conversation
+    and may bring its new messages alone."""
+
+    strict: bool = False
+    thinking: bool | None = None
+    thinking_profiles: Collection[str] = ()
+    partial: bool = False
+
+    def shows_thinking(self, profile: str) -> bool:
+        if self.thinking is None:
+            return profile in self.thinking_profiles
+        return self.thinking
+
+
+def wishes(
+    header: Callable[[str], str | None], *, strict: bool, thinking_profiles: Collection[str]
+) -> Wishes:
+    """The wishes in a request's headers, over those of the settings. Raises BadRequest."""
+    asked = _switch(STRICT, header(STRICT))
+    return Wishes(
+        strict=strict if asked is None else asked,
+        thinking=_switch(REASONING, header(REASONING)),
+        thinking_profiles=thinking_profiles,
+        partial=header(CONVERSATION) is not None,
+    )
+
+
+def _switch(name: str, value: str | None) -> bool | None:
+    if value is None:
+        return None
+    switched = _WORDS.get(value.strip().lower())
+    if switched is None:
+        raise BadRequest(f"{name} must be true or false")
+    return switched

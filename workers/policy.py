@@ -8,13 +8,15 @@ rules, where the profile reads their settings, hold besides.
 import os
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from maxd.workers.functions import PREFIX
 from maxd.workers.messages import Allow, ControlBody, Deny
 from maxd.workers.profiles import Profile
+from maxd.workers.rounds import STRUCTURED_OUTPUT
 from maxd.workers.rules import (
     EDITORS,
     READERS,
@@ -31,8 +33,8 @@ NEEDS_A_PERSON = frozenset(("AskUserQuestion", "EnterPlanMode", "ExitPlanMode"))
 # They make the CLI go on by itself after its answer, when nobody hears it any more.
 COMES_LATER = frozenset(("ScheduleWakeup", "CronCreate", "Monitor"))
 
-CLIENT_TOOLS: Final = "mcp__client__"
-"""How the names of the client's own functions begin. The client runs them, or does not."""
+# They do nothing but give the answer its form, and look up what tools there are.
+OF_THE_CLI = frozenset((STRUCTURED_OUTPUT, "ToolSearch"))
 
 # A model can make up names without end.
 _MOST_NAMES = 256
@@ -102,7 +104,8 @@ class Policy:
             return f"The profile {name} cannot tell what this call of {tool} would do."
         if (rule := self._deny.denies(tool, given)) is not None:
             return f"The profile {name} denies {rule}. Do not try to reach the same another way."
-        if tool.startswith(CLIENT_TOOLS):
+        if tool.startswith(PREFIX) or tool in OF_THE_CLI:
+            # The client's own functions are run by the client, or are not.
             return None
         if tool.startswith("mcp__"):
             if self._profile.mcp == "none" and self._profile.browser == "off":

@@ -1,6 +1,7 @@
 """Profiles: what is fixed when a worker's process starts, and the command line it makes."""
 
 import re
+from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -151,3 +152,19 @@ def command_line(cli: str, profile: Profile, model: str, resume: str | None = No
         if _PLAIN_RULE.fullmatch(rule):
             argv.append("--disallowedTools=" + _PATH_RULE.sub(r"\1(//\2)", rule))
     return argv
+
+
+# What a worker that may get the client's functions needs in its environment:
+FUNCTIONS_ENVIRONMENT = {
+    # They shall be all that the model sees; 2.1.330 adds a tool of its own to search others with.
+    "ENABLE_TOOL_SEARCH": "false",
+    # A result with an image and more text than 25,000 tokens would lose both of their ends
+    # (2.1.197 and 2.1.330); results of text alone have their limit where they are declared.
+    "MAX_MCP_OUTPUT_TOKENS": "1000000",
+}
+
+
+def environment(profile: Profile, base: Mapping[str, str]) -> dict[str, str]:
+    """`base` with what a worker of `profile` needs in it."""
+    own = profile.with_functions == profile.name
+    return {**base, **FUNCTIONS_ENVIRONMENT} if own else {**base}

@@ -10,10 +10,11 @@ import trio
 from msgspec import Struct
 
 from maxd.workers.faults import Fault, ProtocolBroken, SessionLost, WorkerDied, WorkerStartFailed
+from maxd.workers.phases import WAITING
 from maxd.workers.policy import Decisions
 from maxd.workers.process import Killed, Process, open_process
-from maxd.workers.profiles import Profile, command_line
-from maxd.workers.protocol import Cleared, Models, Phase, Protocol, Ready
+from maxd.workers.profiles import Profile, command_line, environment
+from maxd.workers.protocol import Cleared, Models, Protocol, Ready
 from maxd.workers.turn import Event, Finished, Turn, TurnRecord
 
 READ_SIZE = 256 * 1024
@@ -36,8 +37,8 @@ class Launch(Struct, frozen=True, kw_only=True):
     """What it takes to start a worker. `marker` is in the environment of its whole tree.
 
     `resume` is the id of the CLI's session to go on with. `directory` must be the one in which
-    that was made. A worker whose session cannot be resumed ends with SessionLost. `nice` lowers its
-    priority, as nice(1) does. `decisions` counts what its policy answers.
+    that was made; a worker whose session cannot be resumed ends with SessionLost. `nice` is that of
+    nice(1), `decisions` counts what its policy answers.
     """
 
     id: str
@@ -76,8 +77,7 @@ class Ended(Struct, frozen=True):
 class Worker:
     """One CLI process, used for the turns of one conversation at a time.
 
-    `live` is the task that owns it. The other methods are called by the supervisor's task and
-    only leave word for `live`.
+    `live` is the task that owns it; the other methods are the supervisor's, and leave it word.
     """
 
     def __init__(self, launch: Launch) -> None:
@@ -91,6 +91,7 @@ class Worker:
         self._known = 0
         self._reset = False
         self._outbox: Outbox | None = None
+        self._writes: trio.MemorySendChannel[bytes] | None = None
         # Set once it has been given a conversation, which stderr may quote from then on.
         self._used = False
         self._finished = False
@@ -121,6 +122,11 @@ class Worker:
         return self._protocol.record
 
     @property
+    def pending(self) -> tuple[str, ...]:
+        """The ids of the calls whose results it waits for, after a turn that ended with them."""
+        return self._protocol.pending
+
+    @property
     def session(self) -> str | None:
         """The id of the CLI's transcript of this conversation; None before the first turn has
         finished, and where the profile keeps none."""
@@ -147,6 +153,12 @@ class Worker:
         self._finished = False
         self._stderr.clear()
         self._assigned.set()
+
+    def interrupt_nowait(self) -> None:
+        """End the turn in progress: it ends with a Finished, or a Fault. The worker can be reset
+        afterwards, and is good for nothing else. Raises RuntimeError when nothing is answered."""
+        assert self._writes is not None
+        self._writes.send_nowait(self._protocol.interrupt())
 
     def kill_nowait(self) -> None:
         """End the worker, whatever it is doing."""
@@ -178,7 +190,10 @@ class Worker:
         try:
             with self._life:
                 self._process = await open_process(
-                    argv, env=launch.environment, cwd=launch.directory, marker=launch.marker
+                    argv,
+                    env=environment(launch.profile, launch.environment),
+                    cwd=launch.directory,
+                    marker=launch.marker,
                 )
                 fault = await self._serve(self._process, on_ready)
         except WorkerStartFailed as failed:
@@ -197,6 +212,7 @@ class Worker:
         """The life between start and kill; returns the fault that ended it, if one did."""
         fault: Fault | None = None
         writes, to_write = trio.open_memory_channel[bytes](math.inf)
+        self._writes = writes
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._write, process, to_write)
             nursery.start_soon(self._drain_stderr, process)
@@ -271,8 +287,8 @@ class Worker:
         assert outbox is not None
         if self._reset:
             await self._forget(process, writes)
-        if self._protocol.phase is Phase.IDLE:
-            write = self._protocol.proceed(turn.messages[self._known :])
+        if self._protocol.phase in WAITING:
+            write = self._protocol.proceed(turn, self._known)
         else:
             resumed = self.launch.resume is not None
             write = self._protocol.begin(turn, self._known, resumed=resumed)

@@ -1,30 +1,42 @@
-"""What a request may ask for in headers, and what it may not."""
+"""What a client may wish by headers of maxd's own."""
 
 import pytest
 
-from maxd.http.wishes import streaming_of
-from maxd.workers.faults import BadRequest, Forbidden
+from maxd.http.wishes import CONVERSATION, REASONING, STRICT, Wishes, wishes
+from maxd.workers.faults import BadRequest
 
 
-def test_a_mode_is_taken_whatever_the_case_of_the_name() -> None:
-    assert streaming_of([("Host", "x"), ("x-MAXD-stream", "adaptive")]) == "adaptive"
-    assert streaming_of([("X-Conversation-Id", "x"), ("X-Max", "y")]) is None
+def wished(headers: dict[str, str] | None = None, *, strict: bool = False) -> Wishes:
+    return wishes((headers or {}).get, strict=strict, thinking_profiles=("agent",))
 
 
-@pytest.mark.parametrize("value", ["", "Live", "live, smart", "agent"])
-def test_another_mode_is_refused(value: str) -> None:
+def test_without_headers_the_settings_count() -> None:
+    assert not wished().strict
+    assert wished(strict=True).strict
+    assert wished().shows_thinking("agent")
+    assert not wished().shows_thinking("chat")
+    assert not wished().partial
+
+
+@pytest.mark.parametrize("value", ["true", "True", " 1 "])
+def test_a_header_switches_on(value: str) -> None:
+    assert wished({STRICT: value}).strict
+    assert wished({REASONING: value}).shows_thinking("chat")
+
+
+@pytest.mark.parametrize("value", ["false", "FALSE", "0"])
+def test_a_header_switches_off(value: str) -> None:
+    assert not wished({STRICT: value}, strict=True).strict
+    assert not wished({REASONING: value}).shows_thinking("agent")
+
+
+@pytest.mark.parametrize("name", [STRICT, REASONING])
+@pytest.mark.parametrize("value", ["", "yes", "CANARY-4711", "\x00"])
+def test_any_other_value_is_refused(name: str, value: str) -> None:
     with pytest.raises(BadRequest) as caught:
-        streaming_of([("X-Maxd-Stream", value)])
-    assert (caught.value.status, caught.value.param) == (400, "X-Maxd-Stream")
+        wished({name: value})
+    assert "CANARY" not in caught.value.message
 
 
-def test_a_mode_named_twice_is_refused() -> None:
-    with pytest.raises(BadRequest):
-        streaming_of([("X-Maxd-Stream", "live"), ("x-maxd-stream", "smart")])
-
-
-@pytest.mark.parametrize("name", ["X-Maxd-Profile", "x-maxd-tools", "X-MAXD-", "X-Maxd-Streams"])
-def test_no_header_raises_rights(name: str) -> None:
-    with pytest.raises(Forbidden) as caught:
-        streaming_of([("X-Maxd-Stream", "live"), (name, "agent")])
-    assert (caught.value.status, caught.value.param) == (403, name)
+def test_a_named_conversation_may_bring_its_new_messages_alone() -> None:
+    assert wished({CONVERSATION: "x"}).partial
