@@ -36,6 +36,8 @@ PURE = (
     "workers/policy.py",
     "workers/recorder.py",
     "workers/profiles.py",
+    "workers/rules.py",
+    "workers/tools.py",
     "workers/models.py",
     "workers/states.py",
     "workers/verdict.py",
@@ -55,6 +57,7 @@ PURE = (
     "daemon/starts.py",
     "daemon/conversation.py",
     "daemon/conversations.py",
+    "daemon/profile_settings.py",
     "daemon/release.py",
     "daemon/reply.py",
     "daemon/scheduler.py",
@@ -93,6 +96,8 @@ PURE = (
     "http/responses_request.py",
     "http/responses_thinking.py",
     "http/responses_tools.py",
+    "http/schemas.py",
+    "http/streaming_header.py",
     "http/wishes.py",
 )
 # The modules of each dialect, by how their names begin.
