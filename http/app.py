@@ -11,10 +11,17 @@ from quart_trio import QuartTrio
 
 from maxd.daemon.stored_replies import StoredReplies
 from maxd.daemon.turns import Turns
-from maxd.http import openai_chat, openai_models, openai_reply
+from maxd.http import (
+    anthropic_models,
+    anthropic_routes,
+    openai_chat,
+    openai_models,
+    openai_reply,
+)
 from maxd.http.body import Budget, read_body
 from maxd.http.conversations import encode_deleted, encode_list, encode_one
 from maxd.http.dialect import Asked, FindModel
+from maxd.http.dialects import speaks_anthropic
 from maxd.http.replying import Settings, streamed, whole
 from maxd.http.responses_routes import Responses, add_responses
 from maxd.http.server import prepare
@@ -56,19 +63,28 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
 
     @app.get("/models")
     async def models() -> Response:
+        if speaks_anthropic(request.path, request.scope["headers"]):
+            query = request.args
+            page = anthropic_models.window(
+                query.get("limit"), query.get("before_id"), query.get("after_id")
+            )
+            return _json(anthropic_models.encode_list(service.offered_models(), page))
         return _json(openai_models.encode_list(service.offered_models()))
 
     @app.get("/models/<path:model>")
     async def model(model: str) -> Response:
         service.find_model(model)
+        if speaks_anthropic(request.path, request.scope["headers"]):
+            return _json(anthropic_models.encode_one(model, service.offered_models()))
         return _json(openai_models.encode_one(model, service.offered_models()))
 
     @app.post("/chat/completions")
     async def chat_completions() -> Response:
-        body = await read_body(request, limit=settings.max_body_bytes, budget=budget)
-        asked = openai_reply.asked(openai_chat.decode(body, service.find_model, wished()))
-        del body
+        asked = openai_reply.asked(openai_chat.decode(await read(), service.find_model, wished()))
         return await answer(asked)
+
+    async def read() -> bytes:
+        return await read_body(request, limit=settings.max_body_bytes, budget=budget)
 
     def wished() -> Wishes:
         return wishes(
@@ -105,6 +121,15 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
         answer=answer,
         client=_client,
         wished=wished,
+    )
+
+    anthropic_routes.add_routes(
+        app,
+        find_model=service.find_model,
+        has_tools=service.turns.has_tools,
+        read=read,
+        wished=wished,
+        answer=answer,
     )
 
     @app.get("/conversations")
@@ -150,4 +175,8 @@ def _json(body: bytes) -> Response:
 def _client(request: Request) -> str:
     """Whom the queue is fair to: the holder of a key, known by its hash alone."""
     key = request.headers.get("Authorization") or request.headers.get("X-Api-Key") or ""
+    # The same key in either header is the same client: a conversation may change its dialect.
+    scheme, _, token = key.partition(" ")
+    if scheme.lower() == "bearer":
+        key = token.strip()
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]

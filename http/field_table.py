@@ -1,6 +1,9 @@
-"""The top-level fields of a request: the decoder applies the table, the documentation prints it.
+"""The machinery of a dialect's table of fields: every top-level field of its requests, and what
+becomes of it.
 
-A field that is not in the table is unknown to the API that the dialect speaks, and is ignored.
+One table for each dialect: its decoder applies it, the README prints it. A field that is not in
+it is unknown to the dialect's own API as well and is ignored, as clients expect of servers older
+than themselves.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,12 +13,8 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Raw
 
+from maxd.http import decoding
 from maxd.workers.faults import BadRequest
-
-# A value without a type costs 24 times its size in memory; every harmless one is tiny.
-HARMLESS_BYTES = 256
-
-_ABSENT = Raw(b"null")
 
 
 class Use(StrEnum):
@@ -28,11 +27,18 @@ class Field(NamedTuple):
     use: Use
     note: str = ""
     harmless: Callable[[Any], bool] = lambda value: False
-    """Which values of a refused field ask for nothing that is not done anyway."""
+    """Which values ask for nothing that is not done anyway: of a refused field they are not
+    refused, of an ignored one not named."""
+
+
+# A value without a type costs 24 times its size in memory; every harmless one is tiny.
+HARMLESS_BYTES = 256
+
+_ABSENT = Raw(b"null")
 
 
 class FieldTable:
-    """What becomes of each field of a request's body."""
+    """The fields of one dialect, in the order in which they are named."""
 
     def __init__(self, fields: Mapping[str, Field]) -> None:
         self.fields = fields
@@ -42,38 +48,32 @@ class FieldTable:
         )
 
     def apply(self, body: bytes) -> tuple[str, ...]:
-        """The names of the fields of `body` that were accepted without effect, in the table's
-        order. `null` counts as absent.
+        """The names of the fields of `body` that were accepted without effect. `null` counts as
+        absent.
 
-        Raises BadRequest naming the first field that asks for something that cannot be done, and
-        what msgspec raises for a body that is no JSON object.
+        Raises BadRequest for what is no JSON object, and naming the first field that asks for
+        something that cannot be done.
         """
-        found = self._decoder.decode(body)
+        found = decoding.decode(self._decoder, body)
         ignored = []
         for name, field in self.fields.items():
             if field.use is Use.HONOURED:
                 continue
             value = bytes(getattr(found, name))
-            if value == b"null":
+            if value == b"null" or _is_harmless(field, value):
                 continue
-            if field.use is Use.IGNORED:
-                ignored.append(name)
-            elif not _is_harmless(field, value):
-                raise BadRequest(field.note, param=name, code="unsupported_parameter")
+            if field.use is Use.REFUSED:
+                raise BadRequest(f"{name}: {field.note}", param=name, code="unsupported_parameter")
+            ignored.append(name)
         return tuple(ignored)
 
     def markdown_table(self) -> str:
-        """The table as the documentation prints it."""
+        """The table as the README prints it."""
         rows = [
             f"| `{name}` | {field.use}{f': {field.note}' if field.note else ''} |"
             for name, field in self.fields.items()
         ]
         return "\n".join(("| field | what becomes of it |", "| --- | --- |", *rows))
-
-
-def is_empty(value: Any) -> bool:
-    """Whether a value holds nothing: for Field.harmless."""
-    return value in ([], {}, "")
 
 
 def _is_harmless(field: Field, value: bytes) -> bool:

@@ -10,8 +10,9 @@ from maxd.daemon.catalog import Catalog
 from maxd.daemon.settings import Server
 from maxd.daemon.stored_replies import StoredReplies
 from maxd.daemon.turns import Turns
-from maxd.http import server
+from maxd.http import dialects, server
 from maxd.http.app import Service, make_app
+from maxd.http.barrier import Barrier
 from maxd.http.connection import Limits
 from maxd.http.front import Front, with_request_id
 from maxd.http.guard import Guarded, Policy
@@ -66,7 +67,7 @@ async def serve_http(
         log.warning("incident", place=incident.place, error=incident.error)
 
     await server.serve(
-        Front(Guarded(app, policy, render), render),
+        Front(Guarded(Barrier(app, report), policy), dialects.render),
         sockets,
         render=with_request_id(render),
         report=report,
