@@ -34,6 +34,7 @@ PURE = (
     "workers/protocol.py",
     "workers/phases.py",
     "workers/policy.py",
+    "workers/schemas.py",
     "workers/recorder.py",
     "workers/profiles.py",
     "workers/rules.py",
