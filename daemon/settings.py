@@ -194,7 +194,7 @@ class Pool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         int,
         Meta(
             description="Most workers that wait for results of a client's functions; 0 is half of "
-            "all. The one that has waited longest makes room; its conversation goes on elsewhere.",
+            "all, and beyond that the one that has waited longest makes room.",
             ge=0,
             le=1024,
         ),

@@ -122,6 +122,8 @@ class TurnStream:
         self._waiting.cancel()
 
     async def _advance(self) -> list[Event]:
+        if self._cut.finished is not None:
+            return []
         try:
             if self._lease is None:
                 self._lease = self._ask(await self._resumable())
@@ -146,8 +148,12 @@ class TurnStream:
                 case _:
                     pass
         released = self._cut.feed(self._release.feed(told))
-        if self._cut.finished is not None:
-            self._finished = self._cut.finished
+        if (cut := self._cut.finished) is not None:
+            if self._finished is not None:
+                # It is over for the model too, and what it cost is known.
+                cut = replace(cut, usage=self._finished.usage)
+                released[-1] = cut
+            self._finished = cut
             self._reusable = self._may_reset and await self._lease.interrupt()
         self._reply.feed(released)
         if self._first_text_at is None and any(isinstance(e, TextDelta) for e in released):
@@ -188,11 +194,9 @@ class TurnStream:
     def _is_next(self) -> bool:
         """Whether a worker at the claimed head can go on with the turn's messages: one whose calls
         wait takes nothing but their results."""
-        conversation = self._claim.conversation
-        if conversation is None or not conversation.pending:
-            return True
-        new = self._turn.messages[self._claim.known :]
-        return answerable(new, conversation.pending, lenient=self._lenient)
+        claim = self._claim
+        new = self._turn.messages[claim.known :]
+        return not claim.pending or answerable(new, claim.pending, lenient=self._lenient)
 
     async def _begin(self, lease: Lease) -> None:
         await lease.wait()
@@ -206,24 +210,25 @@ class TurnStream:
         if not delivered or self._finished is None or self.fault is not None:
             self._conversations.abandon(self._claim)
         elif lease is not None and lease.worker is not None:
+            # Whether the worker's own history has the reply that the client has.
             cut = self._cut.finished is not None
+            alike = not self._broken and not cut
             record = TurnRecord() if cut else lease.worker.record
             reply = self._reply.parts
-            pending = self._reply.calls if lease.parked else ()
+            pending = self._reply.calls if lease.parked and alike else ()
             conversation = self._conversations.finish(
                 self._claim, reply, self._finished, record, pending
             )
-            if cut:
+            if self._reusable:
                 # It holds more than the client saw: no history leads to it.
-                lease.head = secrets.token_bytes(16) if self._reusable else None
+                lease.head = secrets.token_bytes(16)
                 lease.root = self._claim.root if self._claim.whole else None
-            elif not self._broken:
+            if alike:
                 lease.head = conversation.head
                 self._offer_lenient(lease, conversation, reply)
                 lease.root = self._claim.root if self._may_reset and self._claim.whole else None
             # A transcript that ends in calls without results cannot be gone on with.
-            whole = not (self._broken or lease.parked or cut)
-            if self._transcripts is not None and whole:
+            if self._transcripts is not None and alike and not lease.parked:
                 self._transcripts.confirm_nowait(conversation, record)
         if lease is not None:
             lease.close()
