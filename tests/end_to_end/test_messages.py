@@ -2,7 +2,10 @@
 
 import base64
 import json
+import os
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anthropic
@@ -11,7 +14,8 @@ import openai
 import pytest
 from anthropic.types import Message, TextBlock, ThinkingBlock, ToolUseBlock
 
-from tests.end_to_end.running import DaemonProcess, LoopbackProcess, directive
+from maxd.workers.loopback import environment
+from tests.end_to_end.running import DaemonProcess, LoopbackProcess, directive, real_cli
 
 if TYPE_CHECKING:
     from anthropic.types import MessageParam, ToolParam, ToolResultBlockParam
@@ -465,3 +469,33 @@ def test_refusals_name_what_is_wrong(claude: anthropic.Anthropic) -> None:
     with pytest.raises(anthropic.NotFoundError) as caught:
         claude.messages.create(model="gpt-4o", max_tokens=9, messages=ask("x"))
     assert caught.value.type == "not_found_error"
+
+
+def test_claude_code_is_a_client(
+    shared_daemon: DaemonProcess, model: LoopbackProcess, tmp_path: Path
+) -> None:
+    """Its requests have every beta there is; its own tools are functions of the client's."""
+    work = tmp_path / "work"
+    work.mkdir()
+    prompt = directive(
+        replies=[
+            {"tool": "mcp__client__Bash", "input": {"command": "echo $((6*7)) > answer"}},
+            {"text": "It is written."},
+        ]
+    )
+    done = subprocess.run(
+        [real_cli(), "-p", "--model", CHAT, "--allowedTools=Bash", prompt],
+        env={
+            "PATH": os.environ["PATH"],
+            **environment(shared_daemon.base_url, str(tmp_path)),
+            "CLAUDE_CODE_MAX_RETRIES": "0",
+        },
+        cwd=work,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "It is written."), done.stderr
+    assert (work / "answer").read_text() == "42\n"
+    assert len(model.requests()) == 2
