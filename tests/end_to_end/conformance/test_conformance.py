@@ -32,7 +32,7 @@ def test_claim(dialect: Dialect, check: Check, web: httpx.Client, model: Loopbac
         check.method,
         check.path or dialect.path,
         headers=check.headers,
-        **({"json": body} if check.method == "POST" else {}),
+        json=body if check.method == "POST" else None,
     )
     assert reply.status_code == check.status, reply.text
     if check.reply is not None:
