@@ -6,7 +6,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anthropic
 import httpx
@@ -337,7 +337,10 @@ def test_history_from_elsewhere_is_given_as_it_is(
     assert told[2]["content"][0]["tool_use_id"] == told[1]["content"][-1]["id"]
 
 
-@pytest.mark.parametrize("begins", ["chat", "messages"])
+DIALECTS = ("chat", "messages", "responses")
+
+
+@pytest.mark.parametrize("begins", DIALECTS)
 def test_a_conversation_changes_its_dialect(
     claude: anthropic.Anthropic,
     client: openai.OpenAI,
@@ -350,19 +353,25 @@ def test_a_conversation_changes_its_dialect(
     for number in range(6):
         said = f"turn {number} of {begins} {directive(text=f'answer {number}')}"
         history.append({"role": "user", "content": said})
-        if (number % 2 == 0) == (begins == "chat"):
-            asked: list[ChatCompletionMessageParam] = [{"role": "system", "content": "Count."}]
-            chat = client.chat.completions.with_raw_response.create(
-                model=CHAT, messages=[*asked, *history]
-            )
-            answer: Any = chat.parse().choices[0].message.content
-            ids.add(chat.headers["x-conversation-id"])
-        else:
-            message = claude.messages.with_raw_response.create(
-                model=CHAT, max_tokens=1024, messages=history, system="Count."
-            )
-            answer = [block.to_dict() for block in message.parse().content]
-            ids.add(message.headers["x-conversation-id"])
+        reply: Any
+        match DIALECTS[(DIALECTS.index(begins) + number) % 3]:
+            case "chat":
+                system = {"role": "system", "content": "Count."}
+                reply = client.chat.completions.with_raw_response.create(
+                    model=CHAT, messages=[cast("ChatCompletionMessageParam", system), *history]
+                )
+                answer = reply.parse().choices[0].message.content
+            case "messages":
+                reply = claude.messages.with_raw_response.create(
+                    model=CHAT, max_tokens=1024, messages=history, system="Count."
+                )
+                answer = reply.parse().content[0].text
+            case _:
+                reply = client.responses.with_raw_response.create(
+                    model=CHAT, input=history, instructions="Count."
+                )
+                answer = reply.parse().output_text
+        ids.add(reply.headers["x-conversation-id"])
         history.append({"role": "assistant", "content": answer})
     (conversation,) = ids
     shared_daemon.wait_log("turn", conversation=conversation, messages=11)
