@@ -113,13 +113,10 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
             return await streamed(stream, asked.encoder(), settings, asked.settle)
         return await whole(stream, asked.collector(), settings, asked.settle)
 
-    async def body_of_request() -> bytes:
-        return await read_body(request, limit=settings.max_body_bytes, budget=budget)
-
     add_responses(
         app,
         Responses(service.find_model, service.searches, service.replies),
-        read=body_of_request,
+        read=read,
         answer=answer,
         client=_client,
         wished=wished,
@@ -128,7 +125,7 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
     anthropic_routes.add_routes(
         app,
         find_model=service.find_model,
-        has_tools=service.turns.has_tools,
+        has_tools=service.searches,
         read=read,
         wished=wished,
         answer=answer,
