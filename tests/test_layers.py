@@ -22,8 +22,10 @@ ALLOWED = {
 EXCEPTION = Path("daemon/main.py")
 # Decisions are plain code: they are tested by calls, with neither tasks nor clocks.
 PURE = (
+    "workers/activity.py",
     "workers/turn.py",
     "workers/faults.py",
+    "workers/launch.py",
     "workers/lines.py",
     "workers/messages.py",
     "workers/binding.py",
@@ -52,6 +54,7 @@ PURE = (
     "daemon/effects.py",
     "daemon/fair_queue.py",
     "daemon/lineage.py",
+    "daemon/notices.py",
     "daemon/recent_keys.py",
     "daemon/refill.py",
     "daemon/slots.py",
