@@ -1,14 +1,16 @@
 """Streaming modes: which of a turn's events may reach the client, and when.
 
 `live`: every event as it comes. `smart`: only the text of the round that calls no tool; what the
-model says on its way to a tool is held back until the round ends and then dropped.
+model says on its way to a tool is held back until the round ends and then dropped. Text of a round
+that was cut short is a part of what the next round says, and shares its fate.
 """
 
 from collections.abc import Iterable
 from typing import Literal
 
 from maxd.workers.faults import UpstreamFault
-from maxd.workers.turn import Event, Finished, RoundBroken, RoundEnded, TextDelta
+from maxd.workers.turn import Event, Finished, RoundBroken, RoundEnded, RoundStarted, TextDelta
+from maxd.workers.verdict import CUT_SHORT
 
 
 class Release:
@@ -17,6 +19,10 @@ class Release:
     def __init__(self, mode: Literal["live", "smart"]) -> None:
         self._live = mode == "live"
         self._held: list[TextDelta] = []
+        # Held too: what the rounds before have said that the one in progress goes on with.
+        self._begun: list[TextDelta] = []
+        # The round before was refused: what it said counts only if the turn ends there.
+        self._refused = False
         # Whether text of the round in progress has gone to the client.
         self._told = False
 
@@ -36,11 +42,25 @@ class Release:
                     self._told = True
                 case RoundBroken() if self._told:
                     raise UpstreamFault("the service broke off in the middle of the answer")
-                case RoundBroken() | RoundEnded(stop_reason="tool_use"):
+                case RoundStarted() if self._refused:
+                    self._held.clear()
+                    self._refused = False
+                case RoundBroken():
+                    self._held.clear()
+                    self._told = False
+                case RoundEnded(stop_reason="tool_use"):
+                    self._begun.clear()
+                    self._held.clear()
+                    self._told = False
+                case RoundEnded(stop_reason="refusal"):
+                    self._refused, self._told = True, False
+                case RoundEnded(stop_reason=reason) if reason in CUT_SHORT:
+                    self._begun.extend(self._held)
                     self._held.clear()
                     self._told = False
                 case RoundEnded() | Finished():
-                    released.extend(self._held)
+                    released.extend(self._begun + self._held)
+                    self._begun.clear()
                     self._held.clear()
                     self._told = False
                 case _:

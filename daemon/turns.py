@@ -176,6 +176,7 @@ class TurnStream:
             record = lease.worker.record
             reply = "".join(self._reply)
             conversation = self._conversations.finish(self._claim, reply, self._finished, record)
+            self._broken = self._broken or lease.worker.gave_up
             if not self._broken:
                 lease.head = conversation.head
                 self._offer_lenient(lease, conversation, reply)

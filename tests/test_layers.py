@@ -22,6 +22,7 @@ ALLOWED = {
 EXCEPTION = Path("daemon/main.py")
 # Decisions are plain code: they are tested by calls, with neither tasks nor clocks.
 PURE = (
+    "workers/account_limits.py",
     "workers/turn.py",
     "workers/faults.py",
     "workers/lines.py",

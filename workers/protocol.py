@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from maxd.workers import messages as wire
+from maxd.workers.account_limits import account_limit
 from maxd.workers.binding import binding, import_groups
 from maxd.workers.faults import Fault, ProtocolBroken
 from maxd.workers.lines import LineBuffer, LineTooLong
@@ -41,7 +42,7 @@ from maxd.workers.turn import (
     Turn,
     TurnRecord,
 )
-from maxd.workers.verdict import fault_of
+from maxd.workers.verdict import fault_of, given_up
 
 # Twice the largest line seen: a tool result of 50 MB passes, an endless line does not eat the host.
 LINE_LIMIT = 128 * 1024 * 1024
@@ -242,9 +243,7 @@ class Protocol:
                     Retrying(message.attempt, message.retry_delay_ms / 1000, message.error_status)
                 )
             case wire.RateLimitEvent(rate_limit_info=info):
-                self._limit = AccountLimit(
-                    info.status, info.rate_limit_type, info.utilization, info.resets_at
-                )
+                self._limit = account_limit(info)
                 out.append(self._limit)
             case wire.Result():
                 self._result(message, out)
@@ -348,7 +347,12 @@ class Protocol:
             self._end_reset(result, before, out)
         elif result.is_error:
             self._phase = Phase.OVER
-            out.append(fault_of(result, self._limit, self._clock()))
+            self._end_whole(out)
+            if (reason := given_up(result, None if self._round_open else self._last_stop)) is None:
+                out.append(fault_of(result, self._limit, self._clock()))
+            else:
+                self._recorder.finished(result)
+                out.append(Finished(reason, usage_of(result)))
         elif self._phase is Phase.IMPORTING:
             self._to_send += self._next_group()
         elif self._phase is Phase.ANSWERING:

@@ -119,6 +119,12 @@ class Worker:
         return self._protocol.record
 
     @property
+    def gave_up(self) -> bool:
+        """Whether the CLI called the turn an error that was told as finished (see verdict). What it
+        holds of the answer differs from what the client has: its history must be imported anew."""
+        return self._protocol.phase is Phase.OVER
+
+    @property
     def session(self) -> str | None:
         """The id of the CLI's transcript of this conversation; None before the first turn has
         finished, and where the profile keeps none."""
