@@ -5,12 +5,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Protocol
 
+import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from maxd.daemon.backend import Backend
+from maxd.daemon.account import Account, Closure
+from maxd.daemon.backend import Backend, iso_time
 from maxd.daemon.catalog import Catalog
 from maxd.daemon.conversations import Conversations
+from maxd.daemon.first_contact import FirstContact
 from maxd.daemon.index import NAME as INDEX_NAME
 from maxd.daemon.index_writer import IndexWriter
 from maxd.daemon.lifecycle import drain_on_signal
@@ -93,6 +96,13 @@ async def run(
         else:
             pool.close(fault)
 
+    def account_closed(closure: Closure) -> None:
+        log.warning("usage window used up", **msgspec.to_builtins(closure))
+        turns.refuse_queued(closure)
+
+    def login_expiring(expires_at: float) -> None:
+        log.warning("login ends soon: log in again", at=iso_time(expires_at))
+
     def worker_ready(readiness: Readiness) -> None:
         catalog.note(readiness)
         if config.pool.reuse and backend.cli is not None:
@@ -120,6 +130,7 @@ async def run(
         os.fspath(directory), lambda: backend.projects, index.save_nowait, log
     )
     probes = Probes(config.state_directory(), environment, log)
+    account = Account(on_closed=account_closed)
     turns = Turns(
         pool,
         BUILT_IN,
@@ -129,8 +140,17 @@ async def run(
         allows_reset=lambda: config.pool.reuse and probes.allows_reset,
         lenient=config.profiles.lenient,
         transcripts=transcripts,
+        account=account,
+        first_contact=FirstContact(lambda: backend.login),
     )
-    backend = Backend(config.cli.path, environment, log, backend_changed)
+    backend = Backend(
+        config.cli.path,
+        environment,
+        log,
+        backend_changed,
+        on_expiring=login_expiring,
+        on_other_login=account.forget,
+    )
     async with trio.open_nursery() as everything:
         drain = partial(
             drain_on_signal,

@@ -9,16 +9,26 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon import lineage
+from maxd.daemon.account import Account, Closure
 from maxd.daemon.conversation import Conversation
 from maxd.daemon.conversations import Claim, Conversations
+from maxd.daemon.first_contact import FirstContact
 from maxd.daemon.lease import Lease
 from maxd.daemon.pool import Pool
 from maxd.daemon.release import Release
 from maxd.daemon.slots import Key
 from maxd.daemon.transcripts import Transcripts
-from maxd.workers.faults import Fault, SessionLost, WorkerDied
+from maxd.workers.faults import Fault, SessionLost, UsageLimit, WorkerDied
 from maxd.workers.profiles import Profile
-from maxd.workers.turn import Event, Finished, RoundBroken, RoundStarted, TextDelta, Turn
+from maxd.workers.turn import (
+    AccountLimit,
+    Event,
+    Finished,
+    RoundBroken,
+    RoundStarted,
+    TextDelta,
+    Turn,
+)
 
 ConversationState: TypeAlias = Literal["running", "idle", "stored", "known"]
 
@@ -37,10 +47,14 @@ class TurnStream:
         claim: Claim,
         *,
         may_reset: bool,
+        account: Account,
+        first_contact: FirstContact,
         lenient: bool = False,
         transcripts: Transcripts | None = None,
     ) -> None:
         self._transcripts = transcripts
+        self._account = account
+        self._first_contact = first_contact
         self._lenient = lenient
         self._pool = pool
         # Only where no tool can have left anything behind.
@@ -72,6 +86,16 @@ class TurnStream:
         return self._claim.id
 
     @property
+    def model(self) -> str:
+        """The word for the model that its worker is started with."""
+        return self._turn.model
+
+    @property
+    def queued(self) -> bool:
+        """Whether no worker has been given this turn yet."""
+        return self._leased_at is None
+
+    @property
     def finished(self) -> bool:
         """Whether Finished has been returned."""
         return self._finished is not None
@@ -92,6 +116,8 @@ class TurnStream:
                     return events
             raise self._stopped
         except Fault as fault:
+            if isinstance(fault, UsageLimit) and fault is not self._stopped:
+                self._account.note_fault(fault, self._turn.model)
             self.fault = fault
             raise
 
@@ -118,6 +144,10 @@ class TurnStream:
             match event:
                 case RoundStarted():
                     self._accepted = True
+                    self._account.answered(self._turn)
+                    self._first_contact.answered(self)
+                case AccountLimit():
+                    self._account.note(event, self._turn.model)
                 case RoundBroken():
                     self._broken = True
                 case Finished():
@@ -163,6 +193,7 @@ class TurnStream:
 
     async def _begin(self, lease: Lease) -> None:
         await lease.wait()
+        await self._first_contact.enter(self)
         self._leased_at = trio.current_time()
         lease.begin(self._turn, self._claim.known)
 
@@ -170,6 +201,7 @@ class TurnStream:
         """End the turn. Its worker waits for the next one if this one is finished and its client
         has it whole: a client that does not may send anything next."""
         lease = self._lease
+        self._first_contact.left(self)
         if not delivered or self._finished is None or self.fault is not None:
             self._conversations.abandon(self._claim)
         elif lease is not None and lease.worker is not None:
@@ -236,8 +268,12 @@ class Turns:
         allows_reset: Callable[[], bool] = lambda: False,
         lenient: Collection[str] = (),
         transcripts: Transcripts | None = None,
+        account: Account | None = None,
+        first_contact: FirstContact | None = None,
     ) -> None:
         self._pool = pool
+        self.account = account or Account()
+        self._first_contact = first_contact or FirstContact()
         self._lenient = lenient
         self._transcripts = transcripts
         self._allows_reset = allows_reset
@@ -259,6 +295,15 @@ class Turns:
         for stream in self._running:
             # A fault of its own: each raise adds the request's frames to what it raises.
             stream.stop(copy(fault))
+
+    def refuse_queued(self, closure: Closure) -> None:
+        """Refuse the turns that wait for a worker and that `closure` concerns; those that run go
+        on."""
+        for stream in self._running:
+            if stream.queued and self.account.closed_for(stream.model, closure):
+                fault = self.account.refusal(stream.model)
+                if fault is not None:
+                    stream.stop(fault)
 
     def state_of(self, conversation: Conversation) -> ConversationState:
         """Where a conversation is between its turns, or that one is running."""
@@ -285,9 +330,19 @@ class Turns:
     ) -> Iterator[TurnStream]:
         """Run `turn`, of the conversation `conversation_id` if that is given.
 
-        Leaving the block before Finished, or by an exception, kills its worker. Raises what
-        `Conversations.claim` raises.
+        Leaving the block before Finished, or by an exception, kills its worker. Raises UsageLimit
+        while the account's window is used up, and what `Conversations.claim` raises.
         """
+        with (
+            self.account.admitted(turn.model, turn),
+            self._run_admitted(turn, client, request_id, conversation_id) as stream,
+        ):
+            yield stream
+
+    @contextmanager
+    def _run_admitted(
+        self, turn: Turn, client: str, request_id: str, conversation_id: str | None
+    ) -> Iterator[TurnStream]:
         claim = self.conversations.claim(turn, client, conversation_id)
         profile = self._profiles[turn.profile]
         stream = TurnStream(
@@ -296,6 +351,8 @@ class Turns:
             self.conversations,
             claim,
             may_reset=self._allows_reset(),
+            account=self.account,
+            first_contact=self._first_contact,
             lenient=turn.profile in self._lenient,
             transcripts=self._transcripts,
         )

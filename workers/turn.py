@@ -213,7 +213,8 @@ class AccountLimit(Struct, frozen=True, tag="account_limit"):
     """What the service said of the account's usage windows. `resets_at` is in epoch seconds.
 
     `status` is that of `window`, the one that counts most at the moment; `windows` holds what was
-    told of each (2.1.330; nothing by 2.1.197). `uses_overage`: the window is used up and extra usage that is paid for is drawn on.
+    told of each (2.1.330; nothing by 2.1.197). `uses_overage`: the window is used up, and extra
+    usage that is paid for is drawn on.
     """
 
     status: str

@@ -105,7 +105,9 @@ def test_live_goes_on_where_the_client_has_seen_nothing_of_what_broke(before: li
 
 
 @given(
-    st.lists(st.sampled_from([*TOOL_ROUND, *LAST_ROUND, *CUT, RoundBroken(), RoundEnded("refusal")])),
+    st.lists(
+        st.sampled_from([*TOOL_ROUND, *LAST_ROUND, *CUT, RoundBroken(), RoundEnded("refusal")])
+    ),
     st.lists(st.integers(0, 40)),
 )
 def test_smart_does_not_depend_on_how_the_events_were_cut(
