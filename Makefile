@@ -8,6 +8,7 @@ help:
 	@echo "make demo    install into .venv and answer a question with a real claude process"
 	@echo "make test    run the tests against this checkout"
 	@echo "make check   lint, types, and the tests against the built wheel"
+	@echo "make test-openclaw   OpenClaw from npm through maxd; installs it first"
 	@echo "make bench   ratios against claude-max-api-proxy and a bare warm process"
 	@echo "make clean   remove everything the above have made"
 
@@ -36,10 +37,21 @@ check: .venv-check/installed
 	.venv-check/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall dist/maxd-*.whl
 	.venv-check/bin/python -m pytest
 
+test-openclaw: .venv/installed .openclaw/installed
+	MAXD_OPENCLAW=.openclaw .venv/bin/python -m pytest tests/openclaw
+
+# The version that docs/openclaw.md was written for; it needs a newer Node than Debian has.
+.openclaw/installed:
+	mkdir -p .openclaw/node
+	npm install --no-audit --no-fund --prefix .openclaw/node node@24
+	PATH="$(CURDIR)/.openclaw/node/node_modules/.bin:$$PATH" \
+		npm install --no-audit --no-fund --prefix .openclaw openclaw@2026.9.6
+	@touch $@
+
 bench: .venv/installed
 	.venv/bin/python -m bench
 
 clean:
-	rm -rf .venv .venv-check build dist *.egg-info bench/.npm .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-check build dist *.egg-info bench/.npm .openclaw .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test test-openclaw check bench clean

@@ -14,8 +14,7 @@ polled. A window that is used up refuses turns before any process is touched, un
 
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from msgspec import Struct
 
@@ -83,23 +82,24 @@ class Account:
         self._closed: dict[str, _Closed] = {}
         self._refused = 0
 
-    @contextmanager
-    def admitted(self, model: str, turn: object) -> Iterator[None]:
-        """While `turn` runs. Raises UsageLimit where it must not begin. Where a window that was
-        used up may be tried, this turn is the one that does; `answered` tells that it could."""
+    def check(self, model: str) -> None:
+        """Raise UsageLimit, and count it, when no turn of `model` may begin now."""
         fault = self.refusal(model)
         if fault is not None:
             self._refused += 1
             raise fault
+
+    def begin(self, model: str, turn: object) -> None:
+        """`turn`, which `check` has let through, begins. Where a window that was used up may be
+        tried, it is the one that does; `answered` or `left` must tell how that went."""
         for closed in self._concerning(model):
             closed.trial = turn
-        try:
-            yield
-        finally:
-            # Having found out nothing, it leaves the trial to the next.
-            for closed in self._closed.values():
-                if closed.trial is turn:
-                    closed.trial = None
+
+    def left(self, turn: object) -> None:
+        """`turn` is over. If it was to try and has found out nothing, the next one may."""
+        for closed in self._closed.values():
+            if closed.trial is turn:
+                closed.trial = None
 
     def refusal(self, model: str) -> UsageLimit | None:
         """Why a turn of `model` cannot begin now; None when it can."""
@@ -143,10 +143,6 @@ class Account:
         self._windows.clear()
         self._closed.clear()
         self._named, self._uses_overage = None, False
-
-    def closed_for(self, model: str, closure: Closure) -> bool:
-        """Whether `closure` refuses turns of `model`."""
-        return closure.scope in (WHOLE_ACCOUNT, family(model))
 
     def view(self) -> AccountView:
         """A snapshot. Windows whose time is over are left out."""

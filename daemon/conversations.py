@@ -8,7 +8,7 @@ request without any earlier answer is taken to bring new messages alone, and onl
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct
 
@@ -16,7 +16,7 @@ from maxd.daemon import lineage
 from maxd.daemon.conversation import Conversation
 from maxd.daemon.lineage import Head
 from maxd.workers.faults import BadRequest, ConversationBusy
-from maxd.workers.turn import Finished, Turn, TurnRecord
+from maxd.workers.turn import Finished, Part, Turn, TurnRecord
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
@@ -37,6 +37,8 @@ class Claim(Struct, kw_only=True):
     known: int = 0
     base: Head | None = None
     conversation: Conversation | None = None
+    pending: tuple[str, ...] = ()
+    """The calls with which the conversation's last turn ended."""
 
     @property
     def whole(self) -> bool:
@@ -65,6 +67,9 @@ class Conversations:
         self._by_head: dict[bytes, list[Conversation]] = {}
         # The same by lenient heads, of live workers only: they are not kept.
         self._by_lenient: dict[bytes, Conversation] = {}
+        # Of conversations whose last turn ended in calls: which. Only a live worker can be handed
+        # their results, so the index does not know them.
+        self._pending: dict[tuple[str, str], tuple[str, ...]] = {}
         # Conversations whose next turn is running, and ids whose first turn is.
         self._claimed: set[tuple[str, str]] = set()
 
@@ -93,6 +98,7 @@ class Conversations:
         """Know a conversation no longer; return what it was. A turn of it that is running is
         answered and then begins a new one."""
         conversation = self._by_id.pop((scope, conversation_id), None)
+        self._pending.pop((scope, conversation_id), None)
         if conversation is not None:
             self._withdraw(conversation)
             self._on_forget(scope, conversation_id)
@@ -136,7 +142,12 @@ class Conversations:
         return claim
 
     def finish(
-        self, claim: Claim, reply: str, finished: Finished, record: TurnRecord
+        self,
+        claim: Claim,
+        reply: Sequence[Part],
+        finished: Finished,
+        record: TurnRecord,
+        pending: tuple[str, ...] = (),
     ) -> Conversation:
         """A turn's client has its whole reply. Returns its conversation, at its new head, of which
         no session on disk is known until its transcript has been written."""
@@ -175,6 +186,10 @@ class Conversations:
         conversation.context_tokens = record.context_tokens
         conversation.context_window = record.context_window
         conversation.session = conversation.session_line = None
+        if pending:
+            self._pending[name] = pending
+        else:
+            self._pending.pop(name, None)
         self._claimed.discard(name)
         self._offer(conversation)
         self._on_change(conversation)
@@ -216,6 +231,7 @@ class Conversations:
 
     def _take(self, claim: Claim, conversation: Conversation) -> None:
         claim.id, claim.conversation = conversation.id, conversation
+        claim.pending = self._pending.get((conversation.scope, conversation.id), ())
         self._claimed.add((conversation.scope, conversation.id))
         self._withdraw(conversation)
 

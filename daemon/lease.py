@@ -8,6 +8,9 @@ from maxd.workers.faults import Fault, WorkerDied
 from maxd.workers.turn import Event, Finished, RoundStarted, Turn
 from maxd.workers.worker import OUTBOX_LENGTH, Worker
 
+# The CLI ends a turn within 10 ms (2.1.197, 2.1.330).
+INTERRUPT_SECONDS = 1.0
+
 
 class Lease:
     """One turn on one worker. Made by `Pool.lease`; whoever holds it must call `close`."""
@@ -35,6 +38,8 @@ class Lease:
         self.lenient: bytes | None = None
         # What it may be reset to afterwards; None where it may not.
         self.root: bytes | None = None
+        # Whether its calls wait for results.
+        self.parked = False
         # Why it was refused, or what ended the turn.
         self.fault: Fault | None = None
         self.finished = False
@@ -101,6 +106,21 @@ class Lease:
             raise self.fault
         return events
 
+    async def interrupt(self) -> bool:
+        """End the turn that runs. Returns whether its worker has ended it orderly and can be reset.
+        Cannot be cancelled, but takes a second at most."""
+        assert self.worker is not None
+        try:
+            if not self.finished and self.fault is None:
+                self.worker.interrupt_nowait()
+            with trio.move_on_after(INTERRUPT_SECONDS, shield=True):
+                while await self.next_events():
+                    pass
+        except (Fault, RuntimeError):
+            # RuntimeError: it is still being given its history, or waits for results.
+            return False
+        return self.finished and not self.parked
+
     def _take(self, batch: list[Event] | Fault, events: list[Event]) -> None:
         if isinstance(batch, Fault):
             self.fault = batch
@@ -109,6 +129,8 @@ class Lease:
             if any(isinstance(event, RoundStarted) for event in batch):
                 self._on_answering()
             self.finished = isinstance(batch[-1], Finished)
+            last = batch[-1]
+            self.parked = isinstance(last, Finished) and last.stop_reason == "tool_use"
 
     def close(self) -> None:
         """End the lease, or the wait for it. The worker dies unless `head` says what it holds.

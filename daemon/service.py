@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Protocol
 
-import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from maxd.daemon.account import Account, Closure
+from maxd.daemon.account import Account
+from maxd.daemon.account_gate import AccountGate
 from maxd.daemon.backend import Backend, iso_time
 from maxd.daemon.catalog import Catalog
 from maxd.daemon.conversations import Conversations
@@ -96,10 +96,6 @@ async def run(
         else:
             pool.close(fault)
 
-    def account_closed(closure: Closure) -> None:
-        log.warning("usage window used up", **msgspec.to_builtins(closure))
-        turns.refuse_queued(closure)
-
     def login_expiring(expires_at: float) -> None:
         log.warning("login ends soon: log in again", at=iso_time(expires_at))
 
@@ -130,7 +126,7 @@ async def run(
         os.fspath(directory), lambda: backend.projects, index.save_nowait, log
     )
     probes = Probes(config.state_directory(), environment, log)
-    account = Account(on_closed=account_closed)
+    account = Account()
     turns = Turns(
         pool,
         BUILT_IN,
@@ -140,8 +136,7 @@ async def run(
         allows_reset=lambda: config.pool.reuse and probes.allows_reset,
         lenient=config.profiles.lenient,
         transcripts=transcripts,
-        account=account,
-        first_contact=FirstContact(lambda: backend.login),
+        gate=AccountGate(account, FirstContact(lambda: backend.login), log),
     )
     backend = Backend(
         config.cli.path,
@@ -196,5 +191,6 @@ def limits(config: Config, catalog: Catalog) -> Limits:
         queue_length=pool.queue_length,
         queue_seconds=pool.queue_seconds,
         reuse_turns=pool.reuse_turns,
+        max_parked=pool.max_parked or max(1, workers // 2),
         idle_seconds=config.conversations.idle_minutes * 60,
     )

@@ -1,33 +1,38 @@
 """Runs turns: a lease, the worker's events, the streaming mode, and the one retry that is safe."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+import secrets
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from typing import Literal, TypeAlias
 
 import trio
+from msgspec.structs import replace
 from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon import lineage
-from maxd.daemon.account import Account, Closure
+from maxd.daemon.account_gate import AccountGate
 from maxd.daemon.conversation import Conversation
 from maxd.daemon.conversations import Claim, Conversations
-from maxd.daemon.first_contact import FirstContact
+from maxd.daemon.cut import Cut
 from maxd.daemon.lease import Lease
 from maxd.daemon.pool import Pool
 from maxd.daemon.release import Release
+from maxd.daemon.reply import Reply
 from maxd.daemon.slots import Key
 from maxd.daemon.transcripts import Transcripts
-from maxd.workers.faults import Fault, SessionLost, UsageLimit, WorkerDied
+from maxd.workers.faults import Fault, SessionLost, WorkerDied
+from maxd.workers.functions import answerable, called_in
 from maxd.workers.profiles import Profile
 from maxd.workers.turn import (
-    AccountLimit,
     Event,
     Finished,
+    Part,
     RoundBroken,
     RoundStarted,
     TextDelta,
     Turn,
+    TurnRecord,
 )
 
 ConversationState: TypeAlias = Literal["running", "idle", "stored", "known"]
@@ -47,29 +52,34 @@ class TurnStream:
         claim: Claim,
         *,
         may_reset: bool,
-        account: Account,
-        first_contact: FirstContact,
+        gate: AccountGate,
         lenient: bool = False,
         transcripts: Transcripts | None = None,
     ) -> None:
         self._transcripts = transcripts
-        self._account = account
-        self._first_contact = first_contact
+        self._gate = gate.begin(claim.turn.model, self.stop)
         self._lenient = lenient
         self._pool = pool
-        # Only where no tool can have left anything behind.
-        self._may_reset = may_reset and profile.tools == "none"
+        turn = claim.turn
+        # Only where no tool can have left anything behind, and nothing but the root has bound the
+        # worker: functions of the history that are offered no longer bind it too.
+        offered = {function.name for function in turn.functions}
+        alike = offered.issuperset(called_in(turn.messages))
+        self._may_reset = may_reset and profile.tools == "none" and alike
         self._conversations = conversations
         self._claim = claim
-        self._turn = claim.turn
+        self._turn = turn
         self._release = Release(profile.streaming)
+        self._cut = Cut(turn.stop, turn.max_tokens)
         self._attempts = 0
-        self._reply: list[str] = []
+        self._reply = Reply()
         # Set once the service has taken a request of this turn: from then on a dead worker may
         # have done work, and doing it again is the client's decision.
         self._accepted = False
         # A message was cut and told anew: what of it is in the CLI's own history, nobody knows.
         self._broken = False
+        # The answer was cut, and the worker can be reset for another conversation.
+        self._reusable = False
         self._started = trio.current_time()
         self._leased_at: float | None = None
         self._first_text_at: float | None = None
@@ -84,16 +94,6 @@ class TurnStream:
     def conversation_id(self) -> str:
         """The id of the conversation this turn belongs to."""
         return self._claim.id
-
-    @property
-    def model(self) -> str:
-        """The word for the model that its worker is started with."""
-        return self._turn.model
-
-    @property
-    def queued(self) -> bool:
-        """Whether no worker has been given this turn yet."""
-        return self._leased_at is None
 
     @property
     def finished(self) -> bool:
@@ -116,8 +116,7 @@ class TurnStream:
                     return events
             raise self._stopped
         except Fault as fault:
-            if isinstance(fault, UsageLimit) and fault is not self._stopped:
-                self._account.note_fault(fault, self._turn.model)
+            self._gate.failed(fault)
             self.fault = fault
             raise
 
@@ -127,6 +126,8 @@ class TurnStream:
         self._waiting.cancel()
 
     async def _advance(self) -> list[Event]:
+        if self._cut.finished is not None:
+            return []
         try:
             if self._lease is None:
                 self._lease = self._ask(await self._resumable())
@@ -140,22 +141,26 @@ class TurnStream:
             self._lease.close()
             self._lease = self._ask(None)
             return []
+        self._gate.hear(told)
         for event in told:
             match event:
                 case RoundStarted():
                     self._accepted = True
-                    self._account.answered(self._turn)
-                    self._first_contact.answered(self)
-                case AccountLimit():
-                    self._account.note(event, self._turn.model)
                 case RoundBroken():
                     self._broken = True
                 case Finished():
                     self._finished = event
                 case _:
                     pass
-        released = self._release.feed(told)
-        self._reply.extend(event.text for event in released if isinstance(event, TextDelta))
+        released = self._cut.feed(self._release.feed(told))
+        if (cut := self._cut.finished) is not None:
+            if self._finished is not None:
+                # It is over for the model too, and what it cost is known.
+                cut = replace(cut, usage=self._finished.usage)
+                released[-1] = cut
+            self._finished = cut
+            self._reusable = self._may_reset and await self._lease.interrupt()
+        self._reply.feed(released)
         if self._first_text_at is None and any(isinstance(e, TextDelta) for e in released):
             self._first_text_at = trio.current_time()
         return released
@@ -184,16 +189,23 @@ class TurnStream:
             Key(self._turn.profile, self._turn.model),
             self._claim.scope,
             # A worker that was lost once is not looked for again: the history is imported.
-            head=None if again else self._claim.head,
+            head=None if again or not self._is_next() else self._claim.head,
             root=self._claim.root if self._may_reset and not again else None,
             session=session,
             whole=self._claim.whole,
             again=again,
         )
 
+    def _is_next(self) -> bool:
+        """Whether a worker at the claimed head can go on with the turn's messages: one whose calls
+        wait takes nothing but their results."""
+        claim = self._claim
+        new = self._turn.messages[claim.known :]
+        return not claim.pending or answerable(new, claim.pending, lenient=self._lenient)
+
     async def _begin(self, lease: Lease) -> None:
         await lease.wait()
-        await self._first_contact.enter(self)
+        await self._gate.enter()
         self._leased_at = trio.current_time()
         lease.begin(self._turn, self._claim.known)
 
@@ -201,24 +213,36 @@ class TurnStream:
         """End the turn. Its worker waits for the next one if this one is finished and its client
         has it whole: a client that does not may send anything next."""
         lease = self._lease
-        self._first_contact.left(self)
+        self._gate.close()
         if not delivered or self._finished is None or self.fault is not None:
             self._conversations.abandon(self._claim)
         elif lease is not None and lease.worker is not None:
-            record = lease.worker.record
-            reply = "".join(self._reply)
-            conversation = self._conversations.finish(self._claim, reply, self._finished, record)
-            self._broken = self._broken or lease.worker.gave_up
-            if not self._broken:
+            # Whether the worker's own history has the reply that the client has.
+            cut = self._cut.finished is not None
+            alike = not self._broken and not cut and not lease.worker.gave_up
+            record = TurnRecord() if cut else lease.worker.record
+            reply = self._reply.parts
+            pending = self._reply.calls if lease.parked and alike else ()
+            conversation = self._conversations.finish(
+                self._claim, reply, self._finished, record, pending
+            )
+            if self._reusable:
+                # It holds more than the client saw: no history leads to it.
+                lease.head = secrets.token_bytes(16)
+                lease.root = self._claim.root if self._claim.whole else None
+            if alike:
                 lease.head = conversation.head
                 self._offer_lenient(lease, conversation, reply)
                 lease.root = self._claim.root if self._may_reset and self._claim.whole else None
-            if self._transcripts is not None and not self._broken:
+            # A transcript that ends in calls without results cannot be gone on with.
+            if self._transcripts is not None and alike and not lease.parked:
                 self._transcripts.confirm_nowait(conversation, record)
         if lease is not None:
             lease.close()
 
-    def _offer_lenient(self, lease: Lease, conversation: Conversation, reply: str) -> None:
+    def _offer_lenient(
+        self, lease: Lease, conversation: Conversation, reply: Sequence[Part]
+    ) -> None:
         claim = self._claim
         if self._lenient:
             head = lineage.lenient(claim.turn, claim.scope, reply, claim.base)
@@ -268,12 +292,10 @@ class Turns:
         allows_reset: Callable[[], bool] = lambda: False,
         lenient: Collection[str] = (),
         transcripts: Transcripts | None = None,
-        account: Account | None = None,
-        first_contact: FirstContact | None = None,
+        gate: AccountGate | None = None,
     ) -> None:
         self._pool = pool
-        self.account = account or Account()
-        self._first_contact = first_contact or FirstContact()
+        self.gate = gate or AccountGate()
         self._lenient = lenient
         self._transcripts = transcripts
         self._allows_reset = allows_reset
@@ -290,20 +312,15 @@ class Turns:
         """Turns that have begun and not ended, those in the queue included."""
         return len(self._running)
 
+    def has_tools(self, profile: str) -> bool:
+        """Whether the workers of `profile` have the CLI's own tools."""
+        return self._profiles[profile].tools != "none"
+
     def stop(self, fault: Fault) -> None:
         """End every running turn with `fault`."""
         for stream in self._running:
             # A fault of its own: each raise adds the request's frames to what it raises.
             stream.stop(copy(fault))
-
-    def refuse_queued(self, closure: Closure) -> None:
-        """Refuse the turns that wait for a worker and that `closure` concerns; those that run go
-        on."""
-        for stream in self._running:
-            if stream.queued and self.account.closed_for(stream.model, closure):
-                fault = self.account.refusal(stream.model)
-                if fault is not None:
-                    stream.stop(fault)
 
     def state_of(self, conversation: Conversation) -> ConversationState:
         """Where a conversation is between its turns, or that one is running."""
@@ -333,26 +350,19 @@ class Turns:
         Leaving the block before Finished, or by an exception, kills its worker. Raises UsageLimit
         while the account's window is used up, and what `Conversations.claim` raises.
         """
-        with (
-            self.account.admitted(turn.model, turn),
-            self._run_admitted(turn, client, request_id, conversation_id) as stream,
-        ):
-            yield stream
-
-    @contextmanager
-    def _run_admitted(
-        self, turn: Turn, client: str, request_id: str, conversation_id: str | None
-    ) -> Iterator[TurnStream]:
-        claim = self.conversations.claim(turn, client, conversation_id)
+        self.gate.check(turn.model)
         profile = self._profiles[turn.profile]
+        if turn.functions and profile.with_functions != profile.name:
+            profile = self._profiles[profile.with_functions]
+            turn = replace(turn, profile=profile.name)
+        claim = self.conversations.claim(turn, client, conversation_id)
         stream = TurnStream(
             self._pool,
             profile,
             self.conversations,
             claim,
             may_reset=self._allows_reset(),
-            account=self.account,
-            first_contact=self._first_contact,
+            gate=self.gate,
             lenient=turn.profile in self._lenient,
             transcripts=self._transcripts,
         )

@@ -11,13 +11,21 @@ from quart import Request, Response, request
 from quart_trio import QuartTrio
 
 from maxd.daemon.turns import Turns
-from maxd.http import openai_chat, openai_models, openai_reply
+from maxd.http import (
+    anthropic_models,
+    anthropic_routes,
+    openai_chat,
+    openai_models,
+    openai_reply,
+)
 from maxd.http.account_headers import account_headers
 from maxd.http.body import Budget, read_body
 from maxd.http.conversations import encode_deleted, encode_list, encode_one
 from maxd.http.dialect import Asked, FindModel
+from maxd.http.dialects import speaks_anthropic
 from maxd.http.replying import Settings, streamed, whole
 from maxd.http.server import prepare
+from maxd.http.wishes import CONVERSATION, Wishes, wishes
 from maxd.workers.faults import BadRequest, ConversationGone
 from maxd.workers.models import OfferedModel
 
@@ -51,30 +59,46 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
 
     @app.get("/models")
     async def models() -> Response:
+        if speaks_anthropic(request.path, request.scope["headers"]):
+            query = request.args
+            page = anthropic_models.window(
+                query.get("limit"), query.get("before_id"), query.get("after_id")
+            )
+            return _json(anthropic_models.encode_list(service.offered_models(), page))
         return _json(openai_models.encode_list(service.offered_models()))
 
     @app.get("/models/<path:model>")
     async def model(model: str) -> Response:
         service.find_model(model)
+        if speaks_anthropic(request.path, request.scope["headers"]):
+            return _json(anthropic_models.encode_one(model, service.offered_models()))
         return _json(openai_models.encode_one(model, service.offered_models()))
 
     @app.post("/chat/completions")
     async def chat_completions() -> Response:
-        body = await read_body(request, limit=settings.max_body_bytes, budget=budget)
-        asked = openai_reply.asked(openai_chat.decode(body, service.find_model))
-        del body
+        asked = openai_reply.asked(openai_chat.decode(await read(), service.find_model, wished()))
         return await answer(asked)
+
+    async def read() -> bytes:
+        return await read_body(request, limit=settings.max_body_bytes, budget=budget)
+
+    def wished() -> Wishes:
+        return wishes(
+            request.headers.get,
+            strict=settings.strict_fields,
+            thinking_profiles=settings.show_thinking,
+        )
 
     async def answer(asked: Asked) -> Response:
         """Run the turn that has been asked for, and reply as its dialect does."""
         state = cast("dict[str, Any]", request.scope)["state"]
         stack: ExitStack = state["stack"]
-        state["headers"].extend(account_headers(service.turns.account, time.time()))
+        state["headers"].extend(account_headers(service.turns.gate.account, time.time()))
         running = service.turns.run(
             asked.turn,
             client=_client(request),
             request_id=state["request_id"],
-            conversation_id=request.headers.get("X-Conversation-Id"),
+            conversation_id=request.headers.get(CONVERSATION),
         )
         stream = stack.enter_context(running)
         state["headers"].append((b"x-conversation-id", stream.conversation_id.encode()))
@@ -83,6 +107,15 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
         if asked.stream:
             return await streamed(stream, asked.encoder(), settings)
         return await whole(stream, asked.collector(), settings)
+
+    anthropic_routes.add_routes(
+        app,
+        find_model=service.find_model,
+        has_tools=service.turns.has_tools,
+        read=read,
+        wished=wished,
+        answer=answer,
+    )
 
     @app.get("/conversations")
     async def conversations() -> Response:
@@ -127,4 +160,8 @@ def _json(body: bytes) -> Response:
 def _client(request: Request) -> str:
     """Whom the queue is fair to: the holder of a key, known by its hash alone."""
     key = request.headers.get("Authorization") or request.headers.get("X-Api-Key") or ""
+    # The same key in either header is the same client: a conversation may change its dialect.
+    scheme, _, token = key.partition(" ")
+    if scheme.lower() == "bearer":
+        key = token.strip()
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]

@@ -9,8 +9,9 @@ from structlog.typing import FilteringBoundLogger
 from maxd.daemon.catalog import Catalog
 from maxd.daemon.settings import Server
 from maxd.daemon.turns import Turns
-from maxd.http import server
+from maxd.http import dialects, server
 from maxd.http.app import Service, make_app
+from maxd.http.barrier import Barrier
 from maxd.http.connection import Limits
 from maxd.http.front import Front, with_request_id
 from maxd.http.guard import Guarded, Policy
@@ -46,6 +47,8 @@ async def serve_http(
             max_body_bytes=settings.max_body_bytes,
             heartbeat_seconds=settings.heartbeat_seconds,
             hold_status_seconds=settings.hold_status_seconds,
+            strict_fields=settings.strict_fields,
+            show_thinking=settings.show_thinking,
         ),
     )
     policy = Policy(
@@ -58,7 +61,7 @@ async def serve_http(
         log.warning("incident", place=incident.place, error=incident.error)
 
     await server.serve(
-        Front(Guarded(app, policy, render), render),
+        Front(Guarded(Barrier(app, report), policy), dialects.render),
         sockets,
         render=with_request_id(render),
         report=report,

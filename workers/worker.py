@@ -10,9 +10,10 @@ import trio
 from msgspec import Struct
 
 from maxd.workers.faults import Fault, ProtocolBroken, SessionLost, WorkerDied, WorkerStartFailed
+from maxd.workers.phases import WAITING, Phase
 from maxd.workers.process import Killed, Process, open_process
-from maxd.workers.profiles import Profile, command_line
-from maxd.workers.protocol import Cleared, Models, Phase, Protocol, Ready
+from maxd.workers.profiles import Profile, command_line, environment
+from maxd.workers.protocol import Cleared, Models, Protocol, Ready
 from maxd.workers.turn import Event, Finished, Turn, TurnRecord
 
 READ_SIZE = 256 * 1024
@@ -89,6 +90,7 @@ class Worker:
         self._known = 0
         self._reset = False
         self._outbox: Outbox | None = None
+        self._writes: trio.MemorySendChannel[bytes] | None = None
         # Set once it has been given a conversation, which stderr may quote from then on.
         self._used = False
         self._finished = False
@@ -96,8 +98,7 @@ class Worker:
         self._stderr_ended = trio.Event()
 
     def __repr__(self) -> str:
-        pid = None if self._process is None else self._process.pid
-        return f"<Worker {self.launch.id}, pid {pid}, {self._protocol.phase.name.lower()}>"
+        return f"<Worker {self.launch.id}, pid {self.pid}, {self._protocol.phase.name.lower()}>"
 
     @property
     def pid(self) -> int | None:
@@ -107,9 +108,7 @@ class Worker:
     def resident_bytes(self) -> int:
         """Memory that the process holds; 0 when it is gone."""
         try:
-            return (
-                0 if self._process is None else psutil.Process(self._process.pid).memory_info().rss
-            )
+            return 0 if self.pid is None else int(psutil.Process(self.pid).memory_info().rss)
         except psutil.NoSuchProcess:
             return 0
 
@@ -120,15 +119,13 @@ class Worker:
 
     @property
     def gave_up(self) -> bool:
-        """Whether the CLI called the turn an error that was told as finished (see verdict). What it
-        holds of the answer differs from what the client has: its history must be imported anew."""
+        """Whether the CLI has called its last turn an error: what it holds is not to be trusted."""
         return self._protocol.phase is Phase.OVER
 
     @property
-    def session(self) -> str | None:
-        """The id of the CLI's transcript of this conversation; None before the first turn has
-        finished, and where the profile keeps none."""
-        return self.record.session
+    def pending(self) -> tuple[str, ...]:
+        """The ids of the calls whose results it waits for, after a turn that ended with them."""
+        return self._protocol.pending
 
     def assign_nowait(
         self, turn: Turn, outbox: Outbox, known: int = 0, *, reset: bool = False
@@ -151,6 +148,12 @@ class Worker:
         self._finished = False
         self._stderr.clear()
         self._assigned.set()
+
+    def interrupt_nowait(self) -> None:
+        """End the turn in progress: it ends with a Finished, or a Fault. The worker can be reset
+        afterwards, and is good for nothing else. Raises RuntimeError when nothing is answered."""
+        assert self._writes is not None
+        self._writes.send_nowait(self._protocol.interrupt())
 
     def kill_nowait(self) -> None:
         """End the worker, whatever it is doing."""
@@ -182,7 +185,10 @@ class Worker:
         try:
             with self._life:
                 self._process = await open_process(
-                    argv, env=launch.environment, cwd=launch.directory, marker=launch.marker
+                    argv,
+                    env=environment(launch.profile, launch.environment),
+                    cwd=launch.directory,
+                    marker=launch.marker,
                 )
                 fault = await self._serve(self._process, on_ready)
         except WorkerStartFailed as failed:
@@ -201,6 +207,7 @@ class Worker:
         """The life between start and kill; returns the fault that ended it, if one did."""
         fault: Fault | None = None
         writes, to_write = trio.open_memory_channel[bytes](math.inf)
+        self._writes = writes
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._write, process, to_write)
             nursery.start_soon(self._drain_stderr, process)
@@ -275,8 +282,8 @@ class Worker:
         assert outbox is not None
         if self._reset:
             await self._forget(process, writes)
-        if self._protocol.phase is Phase.IDLE:
-            write = self._protocol.proceed(turn.messages[self._known :])
+        if self._protocol.phase in WAITING:
+            write = self._protocol.proceed(turn, self._known)
         else:
             resumed = self.launch.resume is not None
             write = self._protocol.begin(turn, self._known, resumed=resumed)

@@ -1,6 +1,7 @@
 """The view of the account's usage windows: whom it refuses, until when, and what it shows."""
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -48,6 +49,13 @@ class Rig:
         resets_at = None if resets_in is None else self.clocks.wall + resets_in
         self.account.note(AccountLimit("rejected", window, None, resets_at), model)
 
+    @contextmanager
+    def admitted(self, model: str, turn: object) -> Iterator[None]:
+        self.account.check(model)
+        self.account.begin(model, turn)
+        yield
+        self.account.left(turn)
+
     def wait(self, model: str = "sonnet") -> float | None:
         fault = self.account.refusal(model)
         return None if fault is None else fault.retry_after
@@ -72,7 +80,7 @@ def test_a_window_that_is_used_up_refuses_until_its_reset_and_then_opens_by_itse
     assert rig.wait() is None
     assert rig.account.view().closures == ()
     # To everybody at once, not to one that tries.
-    with rig.account.admitted("sonnet", 1), rig.account.admitted("sonnet", 2):
+    with rig.admitted("sonnet", 1), rig.admitted("sonnet", 2):
         pass
 
 
@@ -111,16 +119,16 @@ def test_a_reset_that_cannot_be_believed_is_tried_by_one_turn_at_a_time(
     assert rig.closed[-1].resets_at is None
     assert rig.wait() == AGAIN_SECONDS
     rig.clocks.pass_(AGAIN_SECONDS)
-    with rig.account.admitted("sonnet", "first"):
-        with pytest.raises(UsageLimit) as caught, rig.account.admitted("opus", "second"):
+    with rig.admitted("sonnet", "first"):
+        with pytest.raises(UsageLimit) as caught, rig.admitted("opus", "second"):
             pass
         assert caught.value.retry_after == TRIAL_SECONDS
     # The first has found out nothing.
-    with rig.account.admitted("opus", "third"):
+    with rig.admitted("opus", "third"):
         rig.reject(resets_in)
     assert rig.wait() == AGAIN_SECONDS, "it was refused as well"
     rig.clocks.pass_(AGAIN_SECONDS)
-    with rig.account.admitted("sonnet", "fourth"):
+    with rig.admitted("sonnet", "fourth"):
         rig.account.answered("fifth")
         assert rig.wait() == TRIAL_SECONDS, "another turn's answer proves nothing"
         rig.account.answered("fourth")
@@ -167,9 +175,7 @@ def test_a_window_of_one_family_refuses_that_family_alone(rig: Rig) -> None:
     assert (rig.wait("opus"), rig.wait("sonnet"), rig.wait("haiku")) == (100, None, None)
     rig.reject(50, "five_hour", "haiku")
     assert (rig.wait("opus"), rig.wait("sonnet")) == (100, 50)
-    closure = rig.closed[0]
-    assert rig.account.closed_for("claude-opus-4-1", closure)
-    assert not rig.account.closed_for("sonnet", closure)
+    assert rig.wait("claude-opus-4-1") == 100
 
 
 @pytest.mark.parametrize(
@@ -222,8 +228,8 @@ def test_the_view_shows_all_windows_and_counts_who_was_refused(rig: Rig) -> None
     assert rig.account.named == windows[0]
     rig.reject(100)
     for number in range(3):
-        with ExitStack() as stack, pytest.raises(UsageLimit):
-            stack.enter_context(rig.account.admitted("sonnet", number))
+        with pytest.raises(UsageLimit), rig.admitted("sonnet", number):
+            pass
     assert rig.account.view().refused == 3
     rig.clocks.pass_(101)
     assert rig.account.view().windows == windows[1:], "the other's time is over"
