@@ -75,6 +75,7 @@ PURE = (
     "http/data_urls.py",
     "http/decoding.py",
     "http/dialect.py",
+    "http/errors_doc.py",
     "http/dialects.py",
     "http/field_table.py",
     "http/image_size.py",

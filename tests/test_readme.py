@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from maxd.daemon.demo import EXAMPLES
-from maxd.http import openai_fields
+from maxd.http import errors_doc, openai_fields
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -15,6 +15,10 @@ def between(marker: str) -> str:
 
 def test_fields_of_a_request() -> None:
     assert between("fields") == openai_fields.markdown_table()
+
+
+def test_errors() -> None:
+    assert between("errors") == errors_doc.markdown_table()
 
 
 def test_examples_are_those_of_the_demo() -> None:

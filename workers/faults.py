@@ -210,7 +210,7 @@ class UseRefused(UpstreamRefused):
 
 
 class UsageLimit(UpstreamFault):
-    """A usage window of the account is used up; it begins anew in `retry_after` seconds.
+    """A usage window of the account is used up, for the time that is told.
 
     `window` is the service's name of it, `resets_at` when it begins anew, in epoch seconds.
     """
