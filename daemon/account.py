@@ -7,7 +7,7 @@ polled. A window that is used up refuses turns before any process is touched, un
   those of a family of models (`seven_day_opus`), and refuse the family whose turn has met them.
 - Until when: the reset that the service named, by the wall clock or by the monotonic one, whatever
   comes first: one of them may jump or stand still. A reset that is missing, past or more than
-  `LONGEST_SECONDS` ahead is not believed; after `AGAIN_SECONDS` one turn at a time may try.
+  8 days ahead is not believed; after `AGAIN_SECONDS` one turn at a time may try.
 - `allowed` does not open anything before that, except by such a trial: it may come from a turn
   that has begun before the window was used up (the CLI tells it at the end of a message).
 """
@@ -18,11 +18,10 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from maxd.workers.account_limits import seconds_left
 from maxd.workers.faults import UsageLimit
 from maxd.workers.turn import AccountLimit, UsageWindow
 
-# The longest window is a week; one more day for clocks that differ.
-LONGEST_SECONDS = 8 * 86_400.0
 AGAIN_SECONDS = 60.0
 # How soon to come back while a trial is under way: it is answered or refused within seconds.
 TRIAL_SECONDS = 5.0
@@ -174,9 +173,9 @@ class Account:
     def _close(self, window: str | None, resets_at: float | None, model: str) -> None:
         scope = scope_of(window, model)
         wall, now = self._wall(), self._monotonic()
-        believed = resets_at is not None and 0 < resets_at - wall <= LONGEST_SECONDS
-        seconds = resets_at - wall if believed and resets_at is not None else AGAIN_SECONDS
-        closure = Closure(scope, window, resets_at if believed else None)
+        left = seconds_left(resets_at, wall)
+        closure = Closure(scope, window, None if left is None else resets_at)
+        seconds = AGAIN_SECONDS if left is None else left
         before = self._closed.get(scope)
         self._closed[scope] = _Closed(closure, wall + seconds, now + seconds)
         if before is None or before.closure != closure:

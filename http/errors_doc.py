@@ -18,7 +18,7 @@ _BLAME = {
 
 def all_faults() -> list[type[Fault]]:
     """Every kind of fault, by status and in the order in which they are written."""
-    found = [Fault, *_below(Fault)]
+    found: list[type[Fault]] = [Fault, *_below(Fault)]
     return sorted(dict.fromkeys(found), key=lambda kind: kind.status)
 
 

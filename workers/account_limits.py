@@ -6,6 +6,9 @@ from msgspec import Struct
 from maxd.workers.messages import RateLimitInfo
 from maxd.workers.turn import AccountLimit, UsageWindow
 
+# The longest window is a week; one more day for clocks that differ.
+LONGEST_SECONDS = 8 * 86_400.0
+
 
 class _Window(Struct, rename="camel"):
     utilization: float | None = None
@@ -30,3 +33,11 @@ def account_limit(info: RateLimitInfo) -> AccountLimit:
             for name, window in told.items()
         ),
     )
+
+
+def seconds_left(resets_at: float | None, now: float) -> float | None:
+    """How long until `resets_at`, both in epoch seconds; None for a time that was not named or that
+    no window can end at: one in the past, or more than `LONGEST_SECONDS` ahead."""
+    if resets_at is None or not 0 < resets_at - now <= LONGEST_SECONDS:
+        return None
+    return resets_at - now

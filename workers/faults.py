@@ -217,6 +217,8 @@ class UsageLimit(UpstreamFault):
 
     status = 429
     code = "rate_limit_exceeded"
+    # Where the service named no reset, or none that can be believed: then it is tried again.
+    retry_after = 60.0
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ conversation, and some clients lock themselves out on words like "expired" or "q
 
 import re
 
+from maxd.workers.account_limits import seconds_left
 from maxd.workers.faults import (
     BackendUnavailable,
     ContextTooLong,
@@ -70,7 +71,7 @@ def usage_limit(window: str | None, resets_at: float | None, now: float) -> Usag
     """The fault of a window that is used up. `now` is in epoch seconds."""
     return UsageLimit(
         "usage limit of the account reached",
-        retry_after=None if resets_at is None else max(1.0, resets_at - now),
+        retry_after=seconds_left(resets_at, now),
         window=window,
         resets_at=resets_at,
     )

@@ -7,7 +7,6 @@ import pytest
 
 from maxd.daemon.account import (
     AGAIN_SECONDS,
-    LONGEST_SECONDS,
     TRIAL_SECONDS,
     WHOLE_ACCOUNT,
     Account,
@@ -15,6 +14,7 @@ from maxd.daemon.account import (
     family,
     scope_of,
 )
+from maxd.workers.account_limits import LONGEST_SECONDS
 from maxd.workers.faults import UsageLimit
 from maxd.workers.turn import AccountLimit, UsageWindow
 

@@ -15,6 +15,8 @@ SUBSCRIPTION = {
     "ANTHROPIC_API_KEY": "",
     "CLAUDE_CODE_OAUTH_TOKEN": "sk-ant-oat01-loopback",
     "MAXD_POOL_WARM": "sonnet:chat",
+    # The probe of resets starts workers of its own.
+    "MAXD_POOL_REUSE": "false",
 }
 
 
@@ -38,9 +40,7 @@ def pids(daemon: DaemonProcess) -> set[int]:
 def test_a_used_up_window_refuses_at_once_until_it_begins_anew(
     tmp_path: Path, model: LoopbackProcess
 ) -> None:
-    # Without the probe of resets, which starts workers of its own.
-    variables = SUBSCRIPTION | {"MAXD_POOL_REUSE": "false"}
-    with DaemonProcess(tmp_path, model.base_url, variables) as daemon:
+    with DaemonProcess(tmp_path, model.base_url, SUBSCRIPTION) as daemon:
         daemon.wait_serving()
         daemon.wait_log("worker ready")
         with daemon.client() as client:
@@ -142,7 +142,7 @@ def test_a_short_rate_limit_and_extra_usage_close_nothing(
 def test_a_key_tells_nothing_of_windows_and_one_that_outranks_a_login_is_reported(
     tmp_path: Path, model: LoopbackProcess
 ) -> None:
-    both = {"CLAUDE_CODE_OAUTH_TOKEN": "sk-ant-oat01-loopback"}
+    both = {name: value for name, value in SUBSCRIPTION.items() if name != "ANTHROPIC_API_KEY"}
     with (
         DaemonProcess(tmp_path, model.base_url, both) as daemon,
         daemon.wait_serving().client() as client,

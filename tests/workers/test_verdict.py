@@ -44,9 +44,9 @@ WORDS = "API Error: CANARY"
          AccountLimit("rejected", "five_hour", None, NOW + 90, uses_overage=True),
          faults.UsageLimit, 429, "rate_limit_exceeded", 90, True),
         (Result(True, api_error_status=429), AccountLimit("rejected", resets_at=NOW - 5),
-         faults.UsageLimit, 429, "rate_limit_exceeded", 1, True),
+         faults.UsageLimit, 429, "rate_limit_exceeded", 60, True),
         (Result(True, api_error_status=429), AccountLimit("rejected", "seven_day"),
-         faults.UsageLimit, 429, "rate_limit_exceeded", None, True),
+         faults.UsageLimit, 429, "rate_limit_exceeded", 60, True),
         # A short rate limit of a login that has windows: 2.1.197 and 2.1.330 say no more than
         # this where no header told of a window, and 2.1.330 tells the named one itself is open.
         (Result(True, api_error_status=429), AccountLimit("rejected"),
