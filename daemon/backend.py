@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from maxd.workers.cli import find_cli, login_state
+from maxd.workers.cli import Login, find_cli, login_state
 from maxd.workers.faults import BackendUnavailable
 from maxd.workers.sessions import projects_directory
 from maxd.workers.verdict import NOT_LOGGED_IN
@@ -38,8 +38,15 @@ class Backend:
         self.cli: Path | None = None
         # Where the CLI keeps its transcripts.
         self.projects: Path | None = None
+        # What the CLI has last said of its login.
+        self.login: Login | None = None
         # What `on_change` was told last; not a fault before the first look.
         self._fault: BackendUnavailable | None = None
+
+    @property
+    def fault(self) -> BackendUnavailable | None:
+        """Why the CLI cannot be used; None when it can, and before the first look."""
+        return self._fault
 
     def doubt(self) -> None:
         """Something has failed that may be the CLI's or the login's fault: look again soon."""
@@ -75,7 +82,7 @@ class Backend:
             self.cli = find_cli(self._configured, self._environment)
         except BackendUnavailable as fault:
             return fault
-        login = await login_state(self.cli, self._environment)
+        login = self.login = await login_state(self.cli, self._environment)
         self.projects = projects_directory(login, self._environment)
         if login.state == "logged_out":
             return BackendUnavailable(NOT_LOGGED_IN)

@@ -10,11 +10,15 @@ from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon.backend import Backend
 from maxd.daemon.catalog import Catalog
+from maxd.daemon.chronicle import Chronicle
 from maxd.daemon.conversations import Conversations
 from maxd.daemon.index import NAME as INDEX_NAME
 from maxd.daemon.index_writer import IndexWriter
 from maxd.daemon.lifecycle import drain_on_signal
 from maxd.daemon.memory import PER_WORKER, available_memory, worker_budget
+from maxd.daemon.metrics import Metrics
+from maxd.daemon.observer import Observers
+from maxd.daemon.overview import Overview
 from maxd.daemon.pool import Pool
 from maxd.daemon.probes import Probes
 from maxd.daemon.settings import Config
@@ -38,6 +42,7 @@ class Front(Protocol):
         self,
         turns: Turns,
         catalog: Catalog,
+        overview: Overview,
         shutdown: trio.Event,
         /,
         *,
@@ -88,6 +93,7 @@ async def run(
             backend.doubt()
 
     def backend_changed(fault: BackendUnavailable | None) -> None:
+        observer.cli_changed(fault)
         if fault is None:
             pool.open()
         else:
@@ -98,6 +104,8 @@ async def run(
         if config.pool.reuse and backend.cli is not None:
             probes.note(backend.cli, readiness.version)
 
+    chronicle, metrics = Chronicle(), Metrics()
+    observer = Observers(chronicle, metrics)
     pool = Pool(
         limits(config, catalog),
         launch,
@@ -106,6 +114,7 @@ async def run(
         reuse_bytes=config.pool.reuse_megabytes * 2**20,
         on_ready=worker_ready,
         on_start_failed=start_failed,
+        observer=observer,
     )
     index = IndexWriter(
         config.state_directory() / INDEX_NAME,
@@ -129,8 +138,19 @@ async def run(
         allows_reset=lambda: config.pool.reuse and probes.allows_reset,
         lenient=config.profiles.lenient,
         transcripts=transcripts,
+        observer=observer,
     )
     backend = Backend(config.cli.path, environment, log, backend_changed)
+    overview = Overview(
+        config=config,
+        pool=pool,
+        turns=turns,
+        backend=backend,
+        probes=probes,
+        chronicle=chronicle,
+        metrics=metrics,
+        observer=observer,
+    )
     async with trio.open_nursery() as everything:
         drain = partial(
             drain_on_signal,
@@ -146,7 +166,8 @@ async def run(
         conversations.restore(await everything.start(index.run))
         everything.start_soon(transcripts.run)
         async with trio.open_nursery() as serving:
-            await serving.start(front, turns, catalog, shutdown)
+            await serving.start(front, turns, catalog, overview, shutdown)
+            everything.start_soon(overview.run)
             everything.start_soon(probes.run)
             everything.start_soon(relieve_memory, pool)
             if on_serving is not None:

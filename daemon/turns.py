@@ -6,16 +6,26 @@ from copy import copy
 from typing import Literal, TypeAlias
 
 import trio
+from msgspec.structs import replace
 from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon import lineage
 from maxd.daemon.conversation import Conversation
 from maxd.daemon.conversations import Claim, Conversations
 from maxd.daemon.lease import Lease
+from maxd.daemon.observer import Observer
 from maxd.daemon.pool import Pool
 from maxd.daemon.release import Release
 from maxd.daemon.slots import Key
 from maxd.daemon.transcripts import Transcripts
+from maxd.daemon.turn_facts import (
+    CANCELLED,
+    FINISHED,
+    RunningTurn,
+    Timings,
+    TurnFacts,
+    timings,
+)
 from maxd.workers.faults import Fault, SessionLost, WorkerDied
 from maxd.workers.profiles import Profile
 from maxd.workers.turn import Event, Finished, RoundBroken, RoundStarted, TextDelta, Turn
@@ -59,6 +69,7 @@ class TurnStream:
         self._started = trio.current_time()
         self._leased_at: float | None = None
         self._first_text_at: float | None = None
+        self._told_at = self._started
         self._finished: Finished | None = None
         self.fault: Fault | None = None
         self._stopped: Fault | None = None
@@ -107,6 +118,7 @@ class TurnStream:
             if self._leased_at is None:
                 await self._begin(self._lease)
             told = await self._lease.next_events()
+            self._told_at = trio.current_time()
         except (WorkerDied, SessionLost):
             if self._accepted or self._attempts >= ATTEMPTS:
                 raise
@@ -193,32 +205,59 @@ class TurnStream:
                 lease.lenient = head
                 self._conversations.offer_lenient(conversation, head)
 
-    def facts(self) -> dict[str, str | int | float | None]:
-        """What the log may know of this turn: never content. Times in seconds."""
-        usage = self._finished.usage if self._finished else None
+    @property
+    def worker(self) -> str | None:
+        """The id of the worker it has; None while it waits for one."""
         worker = None if self._lease is None else self._lease.worker
-        return {
-            "conversation": self._claim.id,
-            "profile": self._turn.profile,
-            "model": self._turn.model,
-            "messages": len(self._turn.messages),
-            "worker": worker.launch.id if worker is not None else None,
-            "continued": self._lease is not None and self._lease.continues,
-            "attempts": self._attempts,
-            "queued": self._since(self._leased_at),
-            "first_text": self._since(self._first_text_at),
-            "total": self._since(trio.current_time()),
-            "output_tokens": usage.output_tokens if usage else None,
-            "outcome": self._outcome(),
-        }
+        return None if worker is None else worker.launch.id
+
+    def timings(self) -> Timings:
+        """Where its time has gone up to now; `total` once it is finished."""
+        worker = None if self._lease is None else self._lease.worker
+        return timings(
+            self._started,
+            self._leased_at,
+            None if worker is None else worker.started_at,
+            None if worker is None else worker.ready_at,
+            self._first_text_at,
+            trio.current_time() if self._finished or self.fault else None,
+        )
+
+    def running(self, request_id: str, now: float) -> RunningTurn:
+        """What the operator may see of it while it runs."""
+        return RunningTurn(
+            request=request_id,
+            conversation=self._claim.id,
+            age=now - self._started,
+            quiet=now - self._told_at,
+        )
+
+    def facts(self, request_id: str, dialect: str, key: str | None) -> TurnFacts:
+        """What the log may know of this turn once it is closed."""
+        total = round(trio.current_time() - self._started, 4)
+        worker = None if self._lease is None else self._lease.worker
+        return TurnFacts(
+            request=request_id,
+            dialect=dialect,
+            key=key,
+            conversation=self._claim.id,
+            profile=self._turn.profile,
+            model=self._turn.model,
+            messages=len(self._turn.messages),
+            worker=self.worker,
+            continued=self._lease is not None and self._lease.continues,
+            attempts=self._attempts,
+            timings=replace(self.timings(), total=total),
+            outcome=self._outcome(),
+            reason=None if self.fault is None else self.fault.message,
+            usage=self._finished.usage if self._finished else None,
+            cost=worker.record.cost if worker is not None and self._finished else 0.0,
+        )
 
     def _outcome(self) -> str:
         if self.fault is not None:
             return self.fault.code or self.fault.blame
-        return "finished" if self._finished else "cancelled"
-
-    def _since(self, moment: float | None) -> float | None:
-        return None if moment is None else round(moment - self._started, 4)
+        return FINISHED if self._finished else CANCELLED
 
 
 class Turns:
@@ -235,8 +274,10 @@ class Turns:
         allows_reset: Callable[[], bool] = lambda: False,
         lenient: Collection[str] = (),
         transcripts: Transcripts | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._pool = pool
+        self._observer = observer or Observer()
         self._lenient = lenient
         self._transcripts = transcripts
         self._allows_reset = allows_reset
@@ -244,7 +285,10 @@ class Turns:
         self.conversations = conversations
         self._log = log
         self._on_fault = on_fault
-        self._running: set[TurnStream] = set()
+        # With the id of the request.
+        self._running: dict[TurnStream, str] = {}
+        # The most there have been at once.
+        self.most_running = 0
         self._idle = trio.Event()
         self._idle.set()
 
@@ -252,6 +296,15 @@ class Turns:
     def running(self) -> int:
         """Turns that have begun and not ended, those in the queue included."""
         return len(self._running)
+
+    def under_way(self, now: float) -> dict[str, RunningTurn]:
+        """The running turns that have a worker, by its id."""
+        turns = self._running.items()
+        return {
+            worker: stream.running(request_id, now)
+            for stream, request_id in turns
+            if (worker := stream.worker) is not None
+        }
 
     def stop(self, fault: Fault) -> None:
         """End every running turn with `fault`."""
@@ -280,9 +333,17 @@ class Turns:
 
     @contextmanager
     def run(
-        self, turn: Turn, *, client: str, request_id: str, conversation_id: str | None = None
+        self,
+        turn: Turn,
+        *,
+        client: str,
+        request_id: str,
+        conversation_id: str | None = None,
+        dialect: str = "",
+        key: str | None = None,
     ) -> Iterator[TurnStream]:
-        """Run `turn`, of the conversation `conversation_id` if that is given.
+        """Run `turn`, of the conversation `conversation_id` if that is given. `dialect` and `key`,
+        the name of an API key, are for the log.
 
         Leaving the block before Finished, or by an exception, kills its worker. Raises what
         `Conversations.claim` raises.
@@ -298,7 +359,8 @@ class Turns:
             lenient=turn.profile in self._lenient,
             transcripts=self._transcripts,
         )
-        self._running.add(stream)
+        self._running[stream] = request_id
+        self.most_running = max(self.most_running, self.running)
         if self._idle.is_set():
             self._idle = trio.Event()
         self._log.debug("turn admitted", request=request_id, running=self.running)
@@ -308,9 +370,11 @@ class Turns:
             delivered = True
         finally:
             stream.close(delivered=delivered)
-            self._running.remove(stream)
+            del self._running[stream]
             if not self._running:
                 self._idle.set()
             if stream.fault is not None:
                 self._on_fault(stream.fault)
-            self._log.info("turn", request=request_id, **stream.facts())
+            facts = stream.facts(request_id, dialect, key)
+            self._log.info("turn", **facts.log_fields())
+            self._observer.turn_ended(facts)

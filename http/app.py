@@ -2,13 +2,17 @@
 
 import hashlib
 from collections.abc import Callable
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
+import trio
 from msgspec import Struct
 from quart import Request, Response, request
 from quart_trio import QuartTrio
 
+from maxd.daemon.overview import Overview
+from maxd.daemon.turn_facts import server_timing
 from maxd.daemon.turns import Turns
 from maxd.http import openai_chat, openai_models, openai_reply
 from maxd.http.body import Budget, read_body
@@ -16,6 +20,7 @@ from maxd.http.conversations import encode_deleted, encode_list, encode_one
 from maxd.http.dialect import Asked, FindModel
 from maxd.http.replying import Settings, streamed, whole
 from maxd.http.server import prepare
+from maxd.http.status_pages import add_status_pages
 from maxd.workers.faults import BadRequest, ConversationGone
 from maxd.workers.models import OfferedModel
 
@@ -24,6 +29,8 @@ if TYPE_CHECKING:
 
 
 NO_CONVERSATION = "there is no such conversation under this API key"
+# What the log and the metrics call the routes that run turns.
+DIALECTS = {"/chat/completions": "chat", "/responses": "responses", "/messages": "messages"}
 # Bodies that are being read at the same time, over all requests.
 BODIES_IN_FLIGHT = 8
 
@@ -35,6 +42,8 @@ class Service(Struct, kw_only=True):
     find_model: FindModel
     offered_models: Callable[[], tuple[OfferedModel, ...]]
     version: str
+    overview: Overview
+    shutdown: trio.Event
 
 
 def make_app(service: Service, settings: Settings) -> QuartTrio:
@@ -42,6 +51,7 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
     app = QuartTrio(__name__)
     prepare(app)
     budget = Budget(BODIES_IN_FLIGHT * settings.max_body_bytes)
+    add_status_pages(app, service.overview, service.shutdown)
 
     @app.get("/health")
     async def health() -> Response:
@@ -72,14 +82,21 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
             client=_client(request),
             request_id=state["request_id"],
             conversation_id=request.headers.get("X-Conversation-Id"),
+            dialect=DIALECTS.get(request.path, "other"),
+            key=state.get("key"),
         )
+        state["turn"] = True
         stream = stack.enter_context(running)
         state["headers"].append((b"x-conversation-id", stream.conversation_id.encode()))
         if asked.ignored:
             state["headers"].append((b"x-ignored-params", ", ".join(asked.ignored).encode()))
-        if asked.stream:
-            return await streamed(stream, asked.encoder(), settings)
-        return await whole(stream, asked.collector(), settings)
+        try:
+            if asked.stream:
+                return await streamed(stream, asked.encoder(), settings)
+            return await whole(stream, asked.collector(), settings)
+        finally:
+            if timing := server_timing(stream.timings()):
+                state["headers"].append((b"server-timing", timing.encode()))
 
     @app.get("/conversations")
     async def conversations() -> Response:
@@ -115,6 +132,20 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
         )
 
     return app
+
+
+def route_names(app: QuartTrio) -> Callable[[str], str]:
+    """What the requests of `app` are counted under: the first segment of a path that has a route,
+    two where a route has two, and `other` for what has none, so that clients invent no names."""
+    rules = [rule.rule.strip("/").split("/") for rule in app.url_map.iter_rules()]
+    fixed = {tuple(takewhile(lambda word: "<" not in word, words)) for words in rules}
+
+    def name(path: str) -> str:
+        words = tuple(path.strip("/").split("/"))
+        known = next((words[:n] for n in (len(words), 2, 1) if words[:n] in fixed), None)
+        return "other" if known is None else "/" + "/".join(known)
+
+    return name
 
 
 def _json(body: bytes) -> Response:

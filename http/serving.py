@@ -3,14 +3,17 @@
 import socket
 from collections.abc import Sequence
 
+import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon.catalog import Catalog
+from maxd.daemon.observer import Replied
+from maxd.daemon.overview import Overview
 from maxd.daemon.settings import Server
 from maxd.daemon.turns import Turns
 from maxd.http import server
-from maxd.http.app import Service, make_app
+from maxd.http.app import Service, make_app, route_names
 from maxd.http.connection import Limits
 from maxd.http.front import Front, with_request_id
 from maxd.http.guard import Guarded, Policy
@@ -29,6 +32,7 @@ async def serve_http(
     log: FilteringBoundLogger,
     turns: Turns,
     catalog: Catalog,
+    overview: Overview,
     shutdown: trio.Event,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
@@ -39,6 +43,8 @@ async def serve_http(
         find_model=catalog.find,
         offered_models=catalog.offered,
         version=version,
+        overview=overview,
+        shutdown=shutdown,
     )
     app = make_app(
         service,
@@ -57,8 +63,21 @@ async def serve_http(
     def report(incident: Incident) -> None:
         log.warning("incident", place=incident.place, error=incident.error)
 
+    def replied(reply: Replied) -> None:
+        overview.observer.replied(reply)
+        # Those with a turn have a line of their own.
+        if not reply.turn:
+            refused = (reply.status or 500) >= 400
+            tell = log.info if refused else log.debug
+            tell("request refused" if refused else "request", **msgspec.structs.asdict(reply))
+
     await server.serve(
-        Front(Guarded(app, policy, render), render),
+        Front(
+            Guarded(app, policy, render),
+            render,
+            on_reply=replied,
+            name_route=route_names(app),
+        ),
         sockets,
         render=with_request_id(render),
         report=report,

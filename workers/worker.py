@@ -80,6 +80,9 @@ class Worker:
 
     def __init__(self, launch: Launch) -> None:
         self.launch = launch
+        # When its process was started and when it became ready, by trio's clock.
+        self.started_at: float | None = None
+        self.ready_at: float | None = None
         self._process: Process | None = None
         self._protocol = Protocol(launch.profile)
         self._life = trio.CancelScope()
@@ -173,6 +176,7 @@ class Worker:
             argv = ["nice", "-n", str(launch.nice), *argv]
         fault: Fault | None = None
         stuck = False
+        self.started_at = trio.current_time()
         try:
             with self._life:
                 self._process = await open_process(
@@ -201,7 +205,9 @@ class Worker:
             nursery.start_soon(self._watch_exit, process)
             try:
                 with self._conversation:
-                    on_ready(await self._become_ready(process, writes))
+                    readiness = await self._become_ready(process, writes)
+                    self.ready_at = trio.current_time()
+                    on_ready(readiness)
                     await self._assigned.wait()
                     while True:
                         await self._answer(process, writes)
