@@ -17,6 +17,7 @@ from maxd.daemon.slots import Key
 from maxd.daemon.turn_facts import CANCELLED, FINISHED, TurnFacts
 from maxd.workers.faults import Fault
 
+TURN_FAILED: Final = "its turn failed"
 EVENTS_KEPT: Final = 50
 ERRORS_KEPT: Final = 50
 MOST_REASONS: Final = 64
@@ -116,6 +117,9 @@ class Chronicle(Observer):
     ) -> None:
         if not stuck:
             self.members.pop(worker, None)
+        if fault is not None and fault.blame != "worker":
+            # Its turn failed for another's fault, which the turn tells; then it was ended.
+            fault, reason = None, TURN_FAILED
         if fault is not None:
             self._totals.workers_died += 1
             self._error("worker died", fault, worker=worker)

@@ -24,6 +24,7 @@ from maxd.daemon.logs import configure, get_logger
 from maxd.daemon.service import limits, run
 from maxd.daemon.settings import Config
 from maxd.daemon.settings_doc import example_toml
+from maxd.daemon.status_command import KEY_VARIABLE, add_parser, status_command
 from maxd.http.server import PortTaken, open_sockets
 from maxd.http.serving import serve_http
 from maxd.workers.faults import ModelNotFound
@@ -39,6 +40,8 @@ EX_CONFIG = 78
 EX_INTERRUPTED = 130
 # Each worker takes about six descriptors, each client one.
 WANTED_FILES = 65536
+# Variables that begin like those of settings.
+NOT_SETTINGS = frozenset({MARKER, KEY_VARIABLE})
 
 Serving = Callable[[], Awaitable[None]]
 
@@ -52,6 +55,8 @@ def main(argv: list[str] | None = None) -> int:
         case "config":
             print(example_toml(), end="")
             return 0
+        case "status":
+            return status(options)
         case _:
             overrides = {
                 "server.host": options.host,
@@ -72,7 +77,7 @@ def serve_alias(argv: list[str] | None = None) -> int:
 def serve(path: Path | None, overrides: Mapping[str, object]) -> int:
     """Load the configuration and serve until told to stop. Returns an exit code."""
     try:
-        config = configuration.load(path, os.environ, overrides, not_settings={MARKER})
+        config = configuration.load(path, os.environ, overrides, not_settings=NOT_SETTINGS)
         limits(config, Catalog(config.models))
     except ConfigError as error:
         return _fail(EX_CONFIG, *error.problems)
@@ -86,6 +91,17 @@ def serve(path: Path | None, overrides: Mapping[str, object]) -> int:
         )
     configure(config.log.format, config.log.level, environ=os.environ)
     return _guarded(config, os.environ, None)
+
+
+def status(options: argparse.Namespace) -> int:
+    """Show how the running daemon is. Returns an exit code."""
+    try:
+        config = configuration.load(options.config, os.environ, {}, not_settings=NOT_SETTINGS)
+    except ConfigError as error:
+        return _fail(EX_CONFIG, *error.problems)
+    return status_command(
+        config, os.environ, url=options.url, watch=options.watch, as_json=options.json
+    )
 
 
 def demo(port: int | None) -> int:
@@ -188,5 +204,6 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--log-format", choices=("auto", "text", "json"))
     show = commands.add_parser("demo", help="see it work, without an account or the internet")
     show.add_argument("--port", type=int, help="port to listen on (3456, or any free one)")
+    add_parser(commands)
     commands.add_parser("config", help="print all settings with their defaults, as TOML")
     return parser

@@ -12,6 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from maxd.daemon.chronicle import TURN_FAILED
 from maxd.daemon.labels import Labels
 from maxd.daemon.observer import Observer, Replied
 from maxd.daemon.slots import Key
@@ -110,6 +111,8 @@ class Metrics(Observer):
     def worker_gone(
         self, worker: str, reason: str | None, fault: Fault | None, *, stuck: bool
     ) -> None:
+        if fault is not None and fault.blame != "worker":
+            fault, reason = None, TURN_FAILED
         if fault is not None:
             self._deaths.labels(self._outcomes.of(fault.code or fault.blame)).inc()
         elif reason is not None:

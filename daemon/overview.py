@@ -78,7 +78,7 @@ class Overview:
 
     def status(self) -> Status:
         """Everything, as it is now."""
-        self._usage.look()
+        self.look()
         now, clock = time.time(), trio.current_time()
         pool, fault, members = self._pool, self._pool.fault, self._pool.members()
         return Status(
@@ -123,6 +123,10 @@ class Overview:
     def metrics(self) -> bytes:
         """The metrics, of the type `metrics.CONTENT_TYPE`."""
         return self._metrics.render()
+
+    def look(self) -> None:
+        """There is something new to see: read soon what the workers' processes use."""
+        self._usage.look()
 
     async def run(self) -> None:
         """Read what the workers' processes use, until cancelled."""

@@ -101,6 +101,7 @@ async def run(
 
     def worker_ready(readiness: Readiness) -> None:
         catalog.note(readiness)
+        overview.look()
         if config.pool.reuse and backend.cli is not None:
             probes.note(backend.cli, readiness.version)
 

@@ -29,6 +29,7 @@ PAGES: Final = {
     "/": ("dashboard.html", "text/html; charset=utf-8"),
     "/dashboard.js": ("dashboard.js", "text/javascript; charset=utf-8"),
     "/dashboard.css": ("dashboard.css", "text/css; charset=utf-8"),
+    "/dashboard.svg": ("dashboard.svg", "image/svg+xml"),
 }
 """The files of the dashboard by path. They say nothing of this daemon: where an API key is
 required, they may be open without one, like `/health`."""

@@ -182,29 +182,30 @@ const errorWords = (error) => [error.what, error.code, error.reason, error.worke
 
 // The plots: 90 steps of 10 seconds, the newest at the right.
 
-const WIDTH = 600;
-const HEIGHT = 150;
+const HEIGHT = 136;
 const LEFT = 44;
 const BOTTOM = 20;
 const TOP = 10;
 
-function frame(most, unit, label) {
-  const drawing = shape("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label, preserveAspectRatio: "none" });
+function frame(width, most, unit, label) {
+  const drawing = shape("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": label });
   for (const part of [0, 0.5, 1]) {
     const y = TOP + (1 - part) * (HEIGHT - TOP - BOTTOM);
     drawing.append(
-      shape("line", { x1: LEFT, x2: WIDTH, y1: y, y2: y, class: "axis" }),
+      shape("line", { x1: LEFT, x2: width, y1: y, y2: y, class: "axis" }),
       shape("text", { x: LEFT - 6, y: y + 4, "text-anchor": "end" }, `${Number((part * most).toPrecision(2))}${unit}`),
     );
   }
-  for (const [minutes, x, anchor] of [[15, LEFT, "start"], [10, LEFT + (WIDTH - LEFT) / 3, "middle"], [5, LEFT + (2 * (WIDTH - LEFT)) / 3, "middle"], [0, WIDTH, "end"]]) {
+  for (const [minutes, x, anchor] of [[15, LEFT, "start"], [10, LEFT + (width - LEFT) / 3, "middle"], [5, LEFT + (2 * (width - LEFT)) / 3, "middle"], [0, width, "end"]]) {
     drawing.append(shape("text", { x, y: HEIGHT - 5, "text-anchor": anchor }, minutes ? `−${minutes} min` : "now"));
   }
   return drawing;
 }
 
-const across = (point, now) => LEFT + (WIDTH - LEFT) * Math.max(0, 1 - (now - point.at) / (STEP_SECONDS * POINTS));
+const across = (width, point, now) => LEFT + (width - LEFT) * Math.max(0, 1 - (now - point.at) / (STEP_SECONDS * POINTS));
 const up = (value, most) => HEIGHT - BOTTOM - (value / most) * (HEIGHT - TOP - BOTTOM);
+
+const room = (id) => Math.max(200, at(id).clientWidth);
 
 function roundUp(value) {
   const size = 10 ** Math.floor(Math.log10(value));
@@ -212,31 +213,33 @@ function roundUp(value) {
 }
 
 function showRequests(history, now) {
+  const width = room("requests-plot");
   const turns = history.reduce((sum, point) => sum + point.turns, 0);
   const failed = history.reduce((sum, point) => sum + point.failed, 0);
   const most = roundUp(Math.max(2, ...history.map((point) => point.turns)));
-  const drawing = frame(most, "", `${turns} turns in 15 minutes, ${failed} of them failed`);
-  const width = (WIDTH - LEFT) / POINTS;
+  const drawing = frame(width, most, "", `${turns} turns in 15 minutes, ${failed} of them failed`);
+  const step = (width - LEFT) / POINTS;
   for (const point of history) {
-    const x = Math.min(WIDTH - width, across(point, now));
+    const x = Math.min(width - step, across(width, point, now));
     const bad = up(point.failed, most);
     const top = up(point.turns, most);
     drawing.append(
-      shape("rect", { x, y: top, width: width - 1, height: bad - top, class: "fill-finished" }),
-      shape("rect", { x, y: bad, width: width - 1, height: HEIGHT - BOTTOM - bad, class: "fill-failed" }),
+      shape("rect", { x, y: top, width: step - 1, height: bad - top, class: "fill-finished" }),
+      shape("rect", { x, y: bad, width: step - 1, height: HEIGHT - BOTTOM - bad, class: "fill-failed" }),
     );
   }
   at("requests-plot").replaceChildren(drawing);
 }
 
 function showLatency(history, now) {
+  const width = room("latency-plot");
   const values = history.flatMap((point) => [point.first_text, point.total]).filter((value) => value !== null);
   const most = roundUp(Math.max(0.1, ...values));
   const last = history.at(-1);
   const words = last === undefined ? "no turns" : `last: first token ${span(last.first_text)}, whole turn ${span(last.total)}`;
-  const drawing = frame(most, " s", `Median latency; ${words}`);
+  const drawing = frame(width, most, " s", `Median latency; ${words}`);
   for (const [key, name] of [["total", "total"], ["first_text", "first"]]) {
-    const known = history.filter((point) => point[key] !== null).map((point) => [across(point, now), up(point[key], most)]);
+    const known = history.filter((point) => point[key] !== null).map((point) => [across(width, point, now), up(point[key], most)]);
     drawing.append(shape("polyline", { points: known.map((pair) => pair.join(",")).join(" "), class: `line-${name}` }));
     for (const [x, y] of known) drawing.append(shape("circle", { cx: x, cy: y, r: 2.2, class: `dot-${name}` }));
   }
