@@ -362,7 +362,7 @@ def test_a_question_for_permission_is_answered(profile: Profile, tool: str, beha
     assert protocol.data_to_send() == b""
 
 
-@pytest.mark.parametrize("subtype", ["hook_callback", "mcp_message", "elicitation", "news", ""])
+@pytest.mark.parametrize("subtype", ["hook_callback", "elicitation", "news", ""])
 def test_any_other_question_is_answered_with_an_error(subtype: str) -> None:
     protocol = begun(AGENT)
     assert protocol.feed(question(subtype=subtype, callback_id="c", input=None)) == []
