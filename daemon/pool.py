@@ -210,10 +210,11 @@ class Pool:
         self._workers[worker].kill_nowait()
 
     async def _live(self, worker: Worker) -> None:
-        started = trio.current_time()
+        started = worker.started_at = trio.current_time()
 
         def ready(readiness: Readiness) -> None:
-            seconds = round(trio.current_time() - started, 3)
+            worker.ready_at = trio.current_time()
+            seconds = round(worker.ready_at - started, 3)
             self._log.info("worker ready", worker=worker.launch.id, pid=worker.pid, after=seconds)
             self._observer.worker_ready(worker.launch.id, worker.pid, seconds)
             self._on_ready(readiness)

@@ -19,14 +19,8 @@ from maxd.daemon.release import Release
 from maxd.daemon.reply import Reply
 from maxd.daemon.slots import Key
 from maxd.daemon.transcripts import Transcripts
-from maxd.daemon.turn_facts import (
-    CANCELLED,
-    FINISHED,
-    RunningTurn,
-    Timings,
-    TurnFacts,
-    timings,
-)
+from maxd.daemon.turn_facts import RunningTurn, Timings, TurnFacts
+from maxd.daemon.turn_watch import TurnWatch
 from maxd.workers.faults import Fault, SessionLost, WorkerDied
 from maxd.workers.functions import answerable, called_in
 from maxd.workers.profiles import Profile
@@ -36,7 +30,6 @@ from maxd.workers.turn import (
     Part,
     RoundBroken,
     RoundStarted,
-    TextDelta,
     Turn,
 )
 
@@ -73,17 +66,13 @@ class TurnStream:
         self._claim = claim
         self._turn = turn
         self._release = Release(profile.streaming)
-        self._attempts = 0
         self._reply = Reply()
         # Set once the service has taken a request of this turn: from then on a dead worker may
         # have done work, and doing it again is the client's decision.
         self._accepted = False
         # A message was cut and told anew: what of it is in the CLI's own history, nobody knows.
         self._broken = False
-        self._started = trio.current_time()
-        self._leased_at: float | None = None
-        self._first_text_at: float | None = None
-        self._told_at = self._started
+        self.watch = TurnWatch(self._turn, claim.id)
         self._finished: Finished | None = None
         self.fault: Fault | None = None
         self._stopped: Fault | None = None
@@ -129,12 +118,11 @@ class TurnStream:
         try:
             if self._lease is None:
                 self._lease = self._ask(await self._resumable())
-            if self._leased_at is None:
+            if self.watch.leased_at is None:
                 await self._begin(self._lease)
             told = await self._lease.next_events()
-            self._told_at = trio.current_time()
         except (WorkerDied, SessionLost):
-            if self._accepted or self._attempts >= ATTEMPTS:
+            if self._accepted or self.watch.attempts >= ATTEMPTS:
                 raise
             assert self._lease is not None
             self._lease.close()
@@ -152,8 +140,7 @@ class TurnStream:
                     pass
         released = self._release.feed(told)
         self._reply.feed(released)
-        if self._first_text_at is None and any(isinstance(e, TextDelta) for e in released):
-            self._first_text_at = trio.current_time()
+        self.watch.told(released)
         return released
 
     def _session_of_old(self) -> str | None:
@@ -173,9 +160,8 @@ class TurnStream:
         return session if await self._transcripts.holds(conversation) else None
 
     def _ask(self, session: str | None) -> Lease:
-        self._attempts += 1
-        self._leased_at = None
-        again = self._attempts > 1
+        self.watch.asked()
+        again = self.watch.attempts > 1
         return self._pool.lease(
             Key(self._turn.profile, self._turn.model),
             self._claim.scope,
@@ -198,7 +184,7 @@ class TurnStream:
 
     async def _begin(self, lease: Lease) -> None:
         await lease.wait()
-        self._leased_at = trio.current_time()
+        self.watch.leased(lease)
         lease.begin(self._turn, self._claim.known)
 
     def close(self, *, delivered: bool) -> None:
@@ -234,59 +220,15 @@ class TurnStream:
                 lease.lenient = head
                 self._conversations.offer_lenient(conversation, head)
 
-    @property
-    def worker(self) -> str | None:
-        """The id of the worker it has; None while it waits for one."""
-        worker = None if self._lease is None else self._lease.worker
-        return None if worker is None else worker.launch.id
-
     def timings(self) -> Timings:
-        """Where its time has gone up to now; `total` once it is finished."""
-        worker = None if self._lease is None else self._lease.worker
-        return timings(
-            self._started,
-            self._leased_at,
-            None if worker is None else worker.started_at,
-            None if worker is None else worker.ready_at,
-            self._first_text_at,
-            trio.current_time() if self._finished or self.fault else None,
-        )
+        """Where its time has gone up to now; `total` once it is over."""
+        return self.watch.timings(ended=self._finished is not None or self.fault is not None)
 
-    def running(self, request_id: str, now: float) -> RunningTurn:
-        """What the operator may see of it while it runs."""
-        return RunningTurn(
-            request=request_id,
-            conversation=self._claim.id,
-            age=now - self._started,
-            quiet=now - self._told_at,
-        )
-
-    def facts(self, request_id: str, dialect: str, key: str | None) -> TurnFacts:
+    def facts(self, request: str, dialect: str, key: str | None) -> TurnFacts:
         """What the log may know of this turn once it is closed."""
-        total = round(trio.current_time() - self._started, 4)
-        worker = None if self._lease is None else self._lease.worker
-        return TurnFacts(
-            request=request_id,
-            dialect=dialect,
-            key=key,
-            conversation=self._claim.id,
-            profile=self._turn.profile,
-            model=self._turn.model,
-            messages=len(self._turn.messages),
-            worker=self.worker,
-            continued=self._lease is not None and self._lease.continues,
-            attempts=self._attempts,
-            timings=replace(self.timings(), total=total),
-            outcome=self._outcome(),
-            reason=None if self.fault is None else self.fault.message,
-            usage=self._finished.usage if self._finished else None,
-            cost=worker.record.cost if worker is not None and self._finished else 0.0,
+        return self.watch.facts(
+            self._finished, self.fault, request=request, dialect=dialect, key=key
         )
-
-    def _outcome(self) -> str:
-        if self.fault is not None:
-            return self.fault.code or self.fault.blame
-        return FINISHED if self._finished else CANCELLED
 
 
 class Turns:
@@ -330,9 +272,9 @@ class Turns:
         """The running turns that have a worker, by its id."""
         turns = self._running.items()
         return {
-            worker: stream.running(request_id, now)
+            worker: stream.watch.running(request_id, now)
             for stream, request_id in turns
-            if (worker := stream.worker) is not None
+            if (worker := stream.watch.worker) is not None
         }
 
     def stop(self, fault: Fault) -> None:

@@ -80,7 +80,7 @@ class Worker:
 
     def __init__(self, launch: Launch) -> None:
         self.launch = launch
-        # When its process was started and when it became ready, by trio's clock.
+        # When its start began and ended, by trio's clock; set by who runs `live`.
         self.started_at: float | None = None
         self.ready_at: float | None = None
         self._process: Process | None = None
@@ -181,7 +181,6 @@ class Worker:
             argv = ["nice", "-n", str(launch.nice), *argv]
         fault: Fault | None = None
         stuck = False
-        self.started_at = trio.current_time()
         try:
             with self._life:
                 self._process = await open_process(
@@ -213,9 +212,7 @@ class Worker:
             nursery.start_soon(self._watch_exit, process)
             try:
                 with self._conversation:
-                    readiness = await self._become_ready(process, writes)
-                    self.ready_at = trio.current_time()
-                    on_ready(readiness)
+                    on_ready(await self._become_ready(process, writes))
                     await self._assigned.wait()
                     while True:
                         await self._answer(process, writes)
