@@ -8,6 +8,7 @@ help:
 	@echo "make demo    install into .venv and answer a question with a real claude process"
 	@echo "make test    run the tests against this checkout"
 	@echo "make check   lint, types, and the tests against the built wheel"
+	@echo "make test-browser   the dashboard in a real browser (Debian: apt-get install chromium)"
 	@echo "make bench   ratios against claude-max-api-proxy and a bare warm process"
 	@echo "make clean   remove everything the above have made"
 
@@ -36,10 +37,13 @@ check: .venv-check/installed
 	.venv-check/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall dist/maxd-*.whl
 	.venv-check/bin/python -m pytest
 
+test-browser: .venv/installed
+	MAXD_BROWSER=1 .venv/bin/python -m pytest tests/end_to_end/test_dashboard.py
+
 bench: .venv/installed
 	.venv/bin/python -m bench
 
 clean:
 	rm -rf .venv .venv-check build dist *.egg-info bench/.npm .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test test-browser check bench clean

@@ -43,10 +43,15 @@ PURE = (
     "workers/loopback/wire.py",
     "daemon/backoff.py",
     "daemon/catalog.py",
+    "daemon/chronicle.py",
     "daemon/config.py",
     "daemon/effects.py",
     "daemon/fair_queue.py",
+    "daemon/history.py",
+    "daemon/labels.py",
     "daemon/lineage.py",
+    "daemon/metrics.py",
+    "daemon/observer.py",
     "daemon/recent_keys.py",
     "daemon/refill.py",
     "daemon/slots.py",
@@ -57,6 +62,9 @@ PURE = (
     "daemon/reply.py",
     "daemon/scheduler.py",
     "daemon/settings.py",
+    "daemon/status.py",
+    "daemon/status_table.py",
+    "daemon/turn_facts.py",
     "http/dialect.py",
     "http/openai_chat.py",
     "http/openai_errors.py",
@@ -123,8 +131,11 @@ def test_the_wheel_holds_every_module(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if name.endswith(".py")}
+        pages = {name for name in archive.namelist() if name.startswith("maxd/http/dashboard/")}
         archive.extractall(tmp_path / "installed")
     assert held == {f"maxd/{path}" for path in modules()}
+    files = (path for path in (ROOT / "http/dashboard").iterdir())
+    assert pages == {f"maxd/http/dashboard/{path.name}" for path in files}
     names = sorted(name[:-3].replace("/", ".").removesuffix(".__init__") for name in held)
     code = [
         "import sys",

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,15 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE = 30.0
+# Puts the pipes where the browser looks for them; a shell cannot move descriptors above 9.
+_MOVE_PIPES = """
+import fcntl, os, sys
+high = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 10) for number in sys.argv[1:3]]
+for number, wanted in zip(high, (3, 4)):
+    os.dup2(number, wanted)
+    os.close(number)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -70,9 +80,10 @@ class Page:
             self.run("new Promise(done => setTimeout(done, 50))")
         return value
 
-    def press(self, key: str) -> None:
+    def press_enter(self) -> None:
+        key = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
         for kind in ("keyDown", "keyUp"):
-            self._call("Input.dispatchKeyEvent", type=kind, key=key, code=key)
+            self._call("Input.dispatchKeyEvent", type=kind, **key)
 
     def text(self, selector: str) -> str:
         return str(self.run(f"document.querySelector({json.dumps(selector)}).innerText"))
@@ -133,10 +144,16 @@ def open_page(folder: Path) -> Iterator[Page]:
         f"--user-data-dir={folder}",
         "--remote-debugging-pipe",
     ]
-    # The shell moves the pipes to where the browser looks for them.
-    command = f'exec "$0" "$@" 3<&{to_browser} 4>&{from_browser}'
     process = subprocess.Popen(
-        ["/bin/sh", "-c", command, browser, *arguments],
+        [
+            sys.executable,
+            "-c",
+            _MOVE_PIPES,
+            str(to_browser),
+            str(from_browser),
+            browser,
+            *arguments,
+        ],
         pass_fds=(to_browser, from_browser),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
