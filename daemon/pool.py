@@ -65,6 +65,8 @@ class Pool:
         # Whether it was closed for good.
         self.stopping = False
         self._workers: dict[str, Worker] = {}
+        # When the starts of those that are ready began and ended.
+        self._started: dict[str, tuple[float, float]] = {}
         # Why those that are being killed are.
         self._reasons: dict[str, str] = {}
         self._leases: dict[str, Lease] = {}
@@ -197,6 +199,7 @@ class Pool:
         # A lease closed in this very moment is gone here; its withdrawal is among the commands.
         if (lease := self._leases.get(request)) is not None:
             self._workers[worker].thaw_nowait()
+            lease.start = self._started.get(worker)
             lease.grant(self._workers[worker], continues=continues, resets=resets)
 
     def refuse(self, request: str, fault: Fault) -> None:
@@ -210,11 +213,12 @@ class Pool:
         self._workers[worker].kill_nowait()
 
     async def _live(self, worker: Worker) -> None:
-        started = worker.started_at = trio.current_time()
+        started = trio.current_time()
 
         def ready(readiness: Readiness) -> None:
-            worker.ready_at = trio.current_time()
-            seconds = round(worker.ready_at - started, 3)
+            now = trio.current_time()
+            self._started[worker.launch.id] = started, now
+            seconds = round(now - started, 3)
             self._log.info("worker ready", worker=worker.launch.id, pid=worker.pid, after=seconds)
             self._observer.worker_ready(worker.launch.id, worker.pid, seconds)
             self._on_ready(readiness)
@@ -222,6 +226,7 @@ class Pool:
 
         ended = await worker.live(ready)
         reason = self._reasons.pop(worker.launch.id, None)
+        self._started.pop(worker.launch.id, None)
         self._observer.worker_gone(worker.launch.id, reason, ended.fault, stuck=ended.stuck)
         if ended.fault is None:
             stuck = ended.stuck

@@ -42,10 +42,10 @@ class Front(Protocol):
         self,
         turns: Turns,
         catalog: Catalog,
-        overview: Overview,
         shutdown: trio.Event,
         /,
         *,
+        overview: Overview,
         task_status: trio.TaskStatus[None],
     ) -> Awaitable[None]: ...
 
@@ -167,7 +167,7 @@ async def run(
         conversations.restore(await everything.start(index.run))
         everything.start_soon(transcripts.run)
         async with trio.open_nursery() as serving:
-            await serving.start(front, turns, catalog, overview, shutdown)
+            await serving.start(partial(front, overview=overview), turns, catalog, shutdown)
             everything.start_soon(overview.run)
             everything.start_soon(probes.run)
             everything.start_soon(relieve_memory, pool)

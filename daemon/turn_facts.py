@@ -26,18 +26,16 @@ class Timings(Struct, frozen=True, kw_only=True):
 def timings(
     admitted: float,
     leased: float | None,
-    started: float | None,
-    ready: float | None,
+    start: tuple[float, float] | None,
     first_text: float | None,
     ended: float | None,
 ) -> Timings:
-    """The timings of a turn from its moments on one clock. `started` and `ready` are those of the
-    worker it has got: only what of its start lies within the wait is the turn's."""
+    """The timings of a turn from its moments on one clock. `start` is from when to when the
+    worker it has got was started: only what of that lies within the wait is the turn's."""
     queue = spawn = None
     if leased is not None:
-        spawn = 0.0
-        if started is not None and ready is not None:
-            spawn = max(0.0, min(ready, leased) - max(started, admitted))
+        began, ready = start or (admitted, admitted)
+        spawn = max(0.0, min(ready, leased) - max(began, admitted))
         queue = leased - admitted - spawn
     return Timings(
         queue=_rounded(queue),

@@ -25,6 +25,7 @@ class TurnWatch:
         self._admitted = self._told_at = trio.current_time()
         self._first_text_at: float | None = None
         self._worker: Worker | None = None
+        self._start: tuple[float, float] | None = None
         self._continues = False
         self.attempts = 0
         self.leased_at: float | None = None
@@ -43,6 +44,7 @@ class TurnWatch:
         """It has one."""
         self.leased_at = self._told_at = trio.current_time()
         self._worker, self._continues = lease.worker, lease.continues
+        self._start = lease.start
 
     def told(self, released: Iterable[Event]) -> None:
         """The worker has told something, of which this goes to the client."""
@@ -52,12 +54,10 @@ class TurnWatch:
 
     def timings(self, *, ended: bool) -> Timings:
         """Where its time has gone up to now; `total` if it has ended."""
-        worker = self._worker
         return timings(
             self._admitted,
             self.leased_at,
-            None if worker is None else worker.started_at,
-            None if worker is None else worker.ready_at,
+            self._start,
             self._first_text_at,
             trio.current_time() if ended else None,
         )

@@ -14,13 +14,21 @@ from quart_trio import QuartTrio
 from maxd.daemon.overview import Overview
 from maxd.daemon.turn_facts import server_timing
 from maxd.daemon.turns import Turns
-from maxd.http import openai_chat, openai_models, openai_reply
+from maxd.http import (
+    anthropic_models,
+    anthropic_routes,
+    openai_chat,
+    openai_models,
+    openai_reply,
+)
 from maxd.http.body import Budget, read_body
 from maxd.http.conversations import encode_deleted, encode_list, encode_one
 from maxd.http.dialect import Asked, FindModel
+from maxd.http.dialects import speaks_anthropic
 from maxd.http.replying import Settings, streamed, whole
 from maxd.http.server import prepare
 from maxd.http.status_pages import add_status_pages
+from maxd.http.wishes import CONVERSATION, Wishes, wishes
 from maxd.workers.faults import BadRequest, ConversationGone
 from maxd.workers.models import OfferedModel
 
@@ -42,7 +50,8 @@ class Service(Struct, kw_only=True):
     find_model: FindModel
     offered_models: Callable[[], tuple[OfferedModel, ...]]
     version: str
-    overview: Overview
+    overview: Overview | None
+    """What the operator's pages show; None where they are not served."""
     shutdown: trio.Event
 
 
@@ -51,7 +60,8 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
     app = QuartTrio(__name__)
     prepare(app)
     budget = Budget(BODIES_IN_FLIGHT * settings.max_body_bytes)
-    add_status_pages(app, service.overview, service.shutdown)
+    if service.overview is not None:
+        add_status_pages(app, service.overview, service.shutdown)
 
     @app.get("/health")
     async def health() -> Response:
@@ -59,19 +69,35 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
 
     @app.get("/models")
     async def models() -> Response:
+        if speaks_anthropic(request.path, request.scope["headers"]):
+            query = request.args
+            page = anthropic_models.window(
+                query.get("limit"), query.get("before_id"), query.get("after_id")
+            )
+            return _json(anthropic_models.encode_list(service.offered_models(), page))
         return _json(openai_models.encode_list(service.offered_models()))
 
     @app.get("/models/<path:model>")
     async def model(model: str) -> Response:
         service.find_model(model)
+        if speaks_anthropic(request.path, request.scope["headers"]):
+            return _json(anthropic_models.encode_one(model, service.offered_models()))
         return _json(openai_models.encode_one(model, service.offered_models()))
 
     @app.post("/chat/completions")
     async def chat_completions() -> Response:
-        body = await read_body(request, limit=settings.max_body_bytes, budget=budget)
-        asked = openai_reply.asked(openai_chat.decode(body, service.find_model))
-        del body
+        asked = openai_reply.asked(openai_chat.decode(await read(), service.find_model, wished()))
         return await answer(asked)
+
+    async def read() -> bytes:
+        return await read_body(request, limit=settings.max_body_bytes, budget=budget)
+
+    def wished() -> Wishes:
+        return wishes(
+            request.headers.get,
+            strict=settings.strict_fields,
+            thinking_profiles=settings.show_thinking,
+        )
 
     async def answer(asked: Asked) -> Response:
         """Run the turn that has been asked for, and reply as its dialect does."""
@@ -81,7 +107,7 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
             asked.turn,
             client=_client(request),
             request_id=state["request_id"],
-            conversation_id=request.headers.get("X-Conversation-Id"),
+            conversation_id=request.headers.get(CONVERSATION),
             dialect=DIALECTS.get(request.path, "other"),
             key=state.get("key"),
         )
@@ -97,6 +123,15 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
         finally:
             if timing := server_timing(stream.timings()):
                 state["headers"].append((b"server-timing", timing.encode()))
+
+    anthropic_routes.add_routes(
+        app,
+        find_model=service.find_model,
+        has_tools=service.turns.has_tools,
+        read=read,
+        wished=wished,
+        answer=answer,
+    )
 
     @app.get("/conversations")
     async def conversations() -> Response:
@@ -155,4 +190,8 @@ def _json(body: bytes) -> Response:
 def _client(request: Request) -> str:
     """Whom the queue is fair to: the holder of a key, known by its hash alone."""
     key = request.headers.get("Authorization") or request.headers.get("X-Api-Key") or ""
+    # The same key in either header is the same client: a conversation may change its dialect.
+    scheme, _, token = key.partition(" ")
+    if scheme.lower() == "bearer":
+        key = token.strip()
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]

@@ -5,7 +5,7 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from maxd.daemon.observer import Replied
 from maxd.http.guard import Render, Reply, send_reply
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
         ASGISendEvent,
         Scope,
     )
+
+RenderIn: TypeAlias = "Callable[[Fault, Scope], Reply]"
+"""Writes a fault in the shape that the client of a request expects."""
 
 _CLIENTS_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
@@ -42,7 +45,7 @@ class Front:
     def __init__(
         self,
         app: "ASGIFramework",
-        render: Render,
+        render: RenderIn,
         *,
         on_reply: Callable[[Replied], None] = lambda reply: None,
         name_route: Callable[[str], str] = lambda path: path,
@@ -98,7 +101,7 @@ class Front:
                     raise
                 fault = first_leaf(group)
             if fault is not None:
-                await send_reply(send_with_id, self._render(fault))
+                await send_reply(send_with_id, self._render(fault, inner))
 
 
 def first_leaf(group: BaseExceptionGroup[Fault]) -> Fault:

@@ -143,30 +143,25 @@ async def send_reply(send: "ASGISendCallable", reply: Reply) -> None:
 
 
 class Guarded:
-    """An ASGI app that sees only the requests that pass `check`.
+    """An ASGI app that sees only the requests that pass `check`; for the others it raises.
 
     It wraps the app rather than hooking into it, so that unknown routes and wrong methods are
     guarded too.
     """
 
-    def __init__(self, app: "ASGIFramework", policy: Policy, render: Render) -> None:
+    def __init__(self, app: "ASGIFramework", policy: Policy) -> None:
         self._app = app
         self._policy = policy
-        self._render = render
 
     async def __call__(
         self, scope: "Scope", receive: "ASGIReceiveCallable", send: "ASGISendCallable"
     ) -> None:
         if scope["type"] == "http":
-            try:
-                check(
-                    self._policy,
-                    method=scope["method"],
-                    path=scope["raw_path"],
-                    query=scope["query_string"],
-                    headers=scope["headers"],
-                )
-            except Fault as fault:
-                await send_reply(send, self._render(fault))
-                return
+            check(
+                self._policy,
+                method=scope["method"],
+                path=scope["raw_path"],
+                query=scope["query_string"],
+                headers=scope["headers"],
+            )
         await self._app(scope, receive, send)

@@ -12,8 +12,9 @@ from maxd.daemon.observer import Replied
 from maxd.daemon.overview import Overview
 from maxd.daemon.settings import Server
 from maxd.daemon.turns import Turns
-from maxd.http import server
+from maxd.http import dialects, server
 from maxd.http.app import Service, make_app, route_names
+from maxd.http.barrier import Barrier
 from maxd.http.connection import Limits
 from maxd.http.front import Front, with_request_id
 from maxd.http.guard import Guarded, Policy
@@ -32,12 +33,13 @@ async def serve_http(
     log: FilteringBoundLogger,
     turns: Turns,
     catalog: Catalog,
-    overview: Overview,
     shutdown: trio.Event,
     *,
+    overview: Overview | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Answer HTTP requests on `sockets`, which it closes, until `shutdown`."""
+    """Answer HTTP requests on `sockets`, which it closes, until `shutdown`. Without an `overview`
+    there are no operator's pages."""
     service = Service(
         turns=turns,
         find_model=catalog.find,
@@ -52,6 +54,8 @@ async def serve_http(
             max_body_bytes=settings.max_body_bytes,
             heartbeat_seconds=settings.heartbeat_seconds,
             hold_status_seconds=settings.hold_status_seconds,
+            strict_fields=settings.strict_fields,
+            show_thinking=settings.show_thinking,
         ),
     )
     policy = Policy(
@@ -64,7 +68,8 @@ async def serve_http(
         log.warning("incident", place=incident.place, error=incident.error)
 
     def replied(reply: Replied) -> None:
-        overview.observer.replied(reply)
+        if overview is not None:
+            overview.observer.replied(reply)
         # Those with a turn have a line of their own.
         if not reply.turn:
             refused = (reply.status or 500) >= 400
@@ -73,8 +78,8 @@ async def serve_http(
 
     await server.serve(
         Front(
-            Guarded(app, policy, render),
-            render,
+            Guarded(Barrier(app, report), policy),
+            dialects.render,
             on_reply=replied,
             name_route=route_names(app),
         ),

@@ -283,6 +283,10 @@ class SetMaxThinkingTokens(Struct, tag_field="subtype", tag="set_max_thinking_to
     max_thinking_tokens: int | None
 
 
+class Interrupt(Struct, tag_field="subtype", tag="interrupt"):
+    pass
+
+
 class Initialize(
     Struct,
     tag_field="subtype",
@@ -311,7 +315,9 @@ class Initialize(
 
 class AskLine(Struct, tag_field="type", tag="control_request"):
     request_id: str
-    request: GetVersion | ListModels | Initialize | ApplyFlagSettings | SetMaxThinkingTokens
+    request: (
+        GetVersion | ListModels | Initialize | Interrupt | ApplyFlagSettings | SetMaxThinkingTokens
+    )
 
 
 class Allow(Struct, tag_field="behavior", tag="allow", rename={"updated_input": "updatedInput"}):

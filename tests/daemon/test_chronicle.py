@@ -1,5 +1,7 @@
 """Totals, events, errors and history, as they are counted."""
 
+from msgspec.structs import replace
+
 from maxd.daemon.chronicle import ERRORS_KEPT, EVENTS_KEPT, MOST_REASONS, TURN_FAILED, Chronicle
 from maxd.daemon.history import POINTS, STEP
 from maxd.daemon.observer import Replied
@@ -79,10 +81,18 @@ def test_the_cli_that_is_lost_is_an_error() -> None:
 
 def test_requests_that_never_became_a_turn_are_counted_as_refused() -> None:
     chronicle = Chronicle()
-    reply = {"request": "r", "route": "/chat/completions", "code": None, "seconds": 0.1}
-    chronicle.replied(Replied(method="POST", status=400, turn=False, **reply))
-    chronicle.replied(Replied(method="POST", status=429, turn=True, **reply))
-    chronicle.replied(Replied(method="GET", status=404, turn=False, **reply))
+    refused = Replied(
+        request="r",
+        method="POST",
+        route="/chat/completions",
+        status=400,
+        code=None,
+        seconds=0.1,
+        turn=False,
+    )
+    chronicle.replied(refused)
+    chronicle.replied(replace(refused, status=429, turn=True))
+    chronicle.replied(replace(refused, method="GET", status=404))
     assert chronicle.totals().refused == 1
 
 

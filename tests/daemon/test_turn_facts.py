@@ -7,28 +7,28 @@ from tests.daemon.telling import turn
 
 
 @pytest.mark.parametrize(
-    ("started", "ready", "queue", "spawn"),
+    ("start", "queue", "spawn"),
     [
         # A spare that was ready before the request came.
-        (1.0, 2.0, 5.0, 0.0),
+        ((1.0, 2.0), 5.0, 0.0),
         # One that was being started when it came.
-        (9.0, 12.0, 3.0, 2.0),
+        ((9.0, 12.0), 3.0, 2.0),
         # One that was started for it, after a wait for room.
-        (12.0, 15.0, 2.0, 3.0),
+        ((12.0, 15.0), 2.0, 3.0),
         # No process at all.
-        (None, None, 5.0, 0.0),
+        (None, 5.0, 0.0),
     ],
 )
 def test_the_wait_for_a_worker_is_for_room_or_for_its_start(
-    started: float | None, ready: float | None, queue: float, spawn: float
+    start: tuple[float, float] | None, queue: float, spawn: float
 ) -> None:
-    found = timings(10.0, 15.0, started, ready, 16.0, 18.0)
+    found = timings(10.0, 15.0, start, 16.0, 18.0)
     assert (found.queue, found.spawn) == (queue, spawn)
     assert (found.first_text, found.total) == (6.0, 8.0)
 
 
 def test_what_has_not_happened_is_not_told() -> None:
-    assert timings(10.0, None, None, None, None, None) == Timings()
+    assert timings(10.0, None, None, None, None) == Timings()
     assert server_timing(Timings()) == ""
     assert server_timing(Timings(queue=0.0, spawn=1.25)) == "queue;dur=0.0, spawn;dur=1250.0"
 

@@ -7,6 +7,7 @@ import pytest
 from maxd.workers.faults import (
     ProtocolBroken,
 )
+from maxd.workers.phases import Phase
 from maxd.workers.profiles import (
     AGENT,
     CHAT,
@@ -15,7 +16,6 @@ from maxd.workers.profiles import (
 from maxd.workers.protocol import (
     Models,
     Output,
-    Phase,
     Protocol,
     Ready,
 )
