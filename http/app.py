@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import trio
-from msgspec import Struct
+from msgspec import Struct, field
 from quart import Request, Response, request
 from quart_trio import QuartTrio
 
@@ -50,9 +50,9 @@ class Service(Struct, kw_only=True):
     find_model: FindModel
     offered_models: Callable[[], tuple[OfferedModel, ...]]
     version: str
-    overview: Overview | None
+    overview: Overview | None = None
     """What the operator's pages show; None where they are not served."""
-    shutdown: trio.Event
+    shutdown: trio.Event = field(default_factory=trio.Event)
 
 
 def make_app(service: Service, settings: Settings) -> QuartTrio:
