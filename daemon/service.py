@@ -21,8 +21,11 @@ from maxd.daemon.observer import Observers
 from maxd.daemon.overview import Overview
 from maxd.daemon.pool import Pool
 from maxd.daemon.probes import Probes
+from maxd.daemon.reply_store import NAME as REPLIES_NAME
+from maxd.daemon.reply_store import Keep
 from maxd.daemon.settings import Config
 from maxd.daemon.slots import Key, Limits
+from maxd.daemon.stored_replies import StoredReplies
 from maxd.daemon.transcripts import Transcripts
 from maxd.daemon.turns import Turns
 from maxd.workers.faults import BackendUnavailable, Fault
@@ -46,6 +49,7 @@ class Front(Protocol):
         /,
         *,
         overview: Overview,
+        replies: StoredReplies | None,
         task_status: trio.TaskStatus[None],
     ) -> Awaitable[None]: ...
 
@@ -123,6 +127,7 @@ async def run(
         keep_days=config.conversations.keep_days,
         keep_count=config.conversations.keep_count,
     )
+    replies = stored_replies(config, log)
     conversations = Conversations(
         index.save_nowait, index.delete_nowait, keep=config.conversations.keep_count
     )
@@ -166,14 +171,30 @@ async def run(
         await everything.start(pool.run)
         conversations.restore(await everything.start(index.run))
         everything.start_soon(transcripts.run)
+        if replies is not None:
+            await everything.start(replies.run)
+        serve = partial(front, overview=overview, replies=replies)
         async with trio.open_nursery() as serving:
-            await serving.start(partial(front, overview=overview), turns, catalog, shutdown)
+            await serving.start(serve, turns, catalog, shutdown)
             everything.start_soon(overview.run)
             everything.start_soon(probes.run)
             everything.start_soon(relieve_memory, pool)
             if on_serving is not None:
                 serving.start_soon(on_serving)
         everything.cancel_scope.cancel()
+
+
+def stored_replies(config: Config, log: FilteringBoundLogger) -> StoredReplies | None:
+    """Where replies are stored; None where none are to be."""
+    settings = config.responses
+    if settings.keep_days == 0:
+        return None
+    keep = Keep(
+        days=settings.keep_days,
+        count=settings.keep_count,
+        size=settings.keep_megabytes * 2**20,
+    )
+    return StoredReplies(config.state_directory() / REPLIES_NAME, log, keep)
 
 
 async def relieve_memory(pool: Pool) -> None:

@@ -233,6 +233,26 @@ class Conversations(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = 60
 
 
+class Responses(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is kept of the Responses API, texts included."""
+
+    keep_days: Annotated[
+        float,
+        Meta(
+            description="How long a response is stored after its last use, in days; 0 stores none.",
+            ge=0,
+            le=3650,
+        ),
+    ] = 30
+    keep_count: Annotated[
+        int, Meta(description="Most responses stored; the last used are kept.", ge=1, le=1_000_000)
+    ] = 10_000
+    keep_megabytes: Annotated[
+        int,
+        Meta(description="Most that the stored responses may hold, in MB.", ge=1, le=1_000_000),
+    ] = 1024
+
+
 class Profiles(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What profiles have in common."""
 
@@ -288,6 +308,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(description="Further model names, and the CLI's model word for each.", max_length=256),
     ] = field(default_factory=dict)
     conversations: Conversations = field(default_factory=Conversations)
+    responses: Responses = field(default_factory=Responses)
     profiles: Profiles = field(default_factory=Profiles)
     log: Log = field(default_factory=Log)
     state: State = field(default_factory=State)

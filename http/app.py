@@ -12,6 +12,7 @@ from quart import Request, Response, request
 from quart_trio import QuartTrio
 
 from maxd.daemon.overview import Overview
+from maxd.daemon.stored_replies import StoredReplies
 from maxd.daemon.turn_facts import server_timing
 from maxd.daemon.turns import Turns
 from maxd.http import (
@@ -26,6 +27,7 @@ from maxd.http.conversations import encode_deleted, encode_list, encode_one
 from maxd.http.dialect import Asked, FindModel
 from maxd.http.dialects import speaks_anthropic
 from maxd.http.replying import Settings, streamed, whole
+from maxd.http.responses_routes import Responses, add_responses
 from maxd.http.server import prepare
 from maxd.http.status_pages import add_status_pages
 from maxd.http.wishes import CONVERSATION, Wishes, wishes
@@ -49,6 +51,10 @@ class Service(Struct, kw_only=True):
     turns: Turns
     find_model: FindModel
     offered_models: Callable[[], tuple[OfferedModel, ...]]
+    searches: Callable[[str], bool]
+    """Whether the workers of a profile can search the web."""
+    replies: StoredReplies | None
+    """Where replies are stored, if they are."""
     version: str
     overview: Overview | None = None
     """What the operator's pages show; None where they are not served."""
@@ -118,11 +124,23 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
             state["headers"].append((b"x-ignored-params", ", ".join(asked.ignored).encode()))
         try:
             if asked.stream:
-                return await streamed(stream, asked.encoder(), settings)
-            return await whole(stream, asked.collector(), settings)
+                return await streamed(stream, asked.encoder(), settings, asked.settle)
+            return await whole(stream, asked.collector(), settings, asked.settle)
         finally:
             if timing := server_timing(stream.timings()):
                 state["headers"].append((b"server-timing", timing.encode()))
+
+    async def body_of_request() -> bytes:
+        return await read_body(request, limit=settings.max_body_bytes, budget=budget)
+
+    add_responses(
+        app,
+        Responses(service.find_model, service.searches, service.replies),
+        read=body_of_request,
+        answer=answer,
+        client=_client,
+        wished=wished,
+    )
 
     anthropic_routes.add_routes(
         app,
