@@ -3,8 +3,8 @@
 The CLI checks functions by the 2020-12 draft and drops a function whose schema is not valid in
 it, without a word. It compiles the schema of an answer by draft 7, strictly: an unknown keyword,
 another `$schema` or a pattern that is no JavaScript, and the model cannot give an answer of any
-schema (2.1.197 and 2.1.330; any `format` too with 2.1.197). Clients' libraries write all of these. A schema in which nothing has to be
-changed stays as it is, to the letter.
+schema (2.1.197 and 2.1.330; with 2.1.197 any `format` too). Clients' libraries write all of these.
+A schema in which nothing has to be changed stays as it is, to the letter.
 """
 
 import re
@@ -96,7 +96,7 @@ def _for_function(schema: _Schema) -> _Schema:
 
 def _for_answer(schema: _Schema) -> _Schema:
     changed = _common(schema)
-    if "prefixItems" in changed:
+    if isinstance(changed.get("prefixItems"), list):
         rest = changed.pop("items", None)
         changed["items"] = changed.pop("prefixItems")
         if rest is not None:
