@@ -69,8 +69,6 @@ conformance: .venv/installed
 	.venv/bin/python -m tests.end_to_end.conformance.page
 
 clean:
-	rm -rf .venv .venv-check build dist *.egg-info bench/.npm .openclaw .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-check build dist *.egg-info bench/.npm .openclaw .venv-clients .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help demo test test-openclaw check bench clean conformance
-	rm -rf .venv .venv-check .venv-clients build dist *.egg-info bench/.npm .mypy_cache .ruff_cache .pytest_cache
-.PHONY: help demo test test-clients check bench clean
+.PHONY: help demo test test-openclaw test-clients check bench conformance clean

@@ -1,20 +1,26 @@
 """The daemon put together: CLI, pool, turns and their end. What serves it over HTTP is injected."""
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from maxd.daemon.backend import Backend
+from maxd.daemon import notices
+from maxd.daemon.account import Account
+from maxd.daemon.account_gate import AccountGate
+from maxd.daemon.backend import Backend, iso_time
 from maxd.daemon.catalog import Catalog
+from maxd.daemon.channels import Channel
 from maxd.daemon.conversations import Conversations
+from maxd.daemon.first_contact import FirstContact
 from maxd.daemon.index import NAME as INDEX_NAME
 from maxd.daemon.index_writer import IndexWriter
 from maxd.daemon.lifecycle import drain_on_signal
 from maxd.daemon.memory import PER_WORKER, available_memory, worker_budget
+from maxd.daemon.notify import Notifier
 from maxd.daemon.pool import Pool
 from maxd.daemon.probes import Probes
 from maxd.daemon.reply_store import NAME as REPLIES_NAME
@@ -24,10 +30,10 @@ from maxd.daemon.slots import Key, Limits
 from maxd.daemon.stored_replies import StoredReplies
 from maxd.daemon.transcripts import Transcripts
 from maxd.daemon.turns import Turns
-from maxd.workers.faults import BackendUnavailable, Fault
-from maxd.workers.profiles import BUILT_IN
+from maxd.workers.faults import BackendUnavailable, Fault, TurnTimedOut, WorkerStartFailed
+from maxd.workers.launch import Launch
 from maxd.workers.tree import make_environment
-from maxd.workers.worker import Launch, Readiness
+from maxd.workers.worker import Readiness
 
 # Two workers' worth: less than this available, and the next start may bring in the OOM killer.
 RESERVED_BYTES = 2 * PER_WORKER
@@ -56,17 +62,20 @@ async def run(
     log: FilteringBoundLogger,
     front: Front,
     *,
+    channels: Sequence[Channel] = (),
     on_serving: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Run the daemon until it is told to stop by a signal.
 
-    `environment` is what workers inherit; `instance` marks their process trees. `on_serving` is
-    run once requests are answered. Raises lifecycle.Stopped at a second signal. Cancelling ends
-    everything at once; the workers' trees are gone when this returns.
+    `environment` is what workers inherit; `instance` marks their process trees. Through `channels`
+    the user is told what needs them. `on_serving` is run once requests are answered. Raises
+    lifecycle.Stopped at a second signal. Cancelling ends everything at once; the workers' trees are
+    gone when this returns.
     """
-    catalog = Catalog(config.models)
-    directory = config.working_directory()
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    profiles = config.make_profiles()
+    catalog = Catalog(config.models, profiles)
+    for profile in profiles.values():
+        await trio.Path(profile.directory).mkdir(parents=True, exist_ok=True, mode=0o700)
     shutdown = trio.Event()
 
     def launch(worker: str, key: Key, session: str | None) -> Launch:
@@ -74,34 +83,47 @@ async def run(
         return Launch(
             id=worker,
             cli=os.fspath(backend.cli or "claude"),
-            profile=BUILT_IN[key.profile],
+            profile=profiles[key.profile],
             model=key.model,
-            directory=os.fspath(directory),
+            directory=profiles[key.profile].directory,
             environment=make_environment(environment, marker),
             marker=marker,
             start_seconds=config.pool.start_timeout_seconds,
             ask_models=catalog.wants_models,
             resume=session,
+            decisions=turns.decisions,
         )
 
     def start_failed(fault: Fault) -> None:
         backend.doubt()
+        # Not one of its kind: why the pool is closed, which is told elsewhere.
+        if isinstance(fault, WorkerStartFailed):
+            notifier.tell(notices.pool_degraded(fault))
 
     def turn_failed(fault: Fault) -> None:
         if isinstance(fault, BackendUnavailable):
             backend.doubt()
+        if isinstance(fault, TurnTimedOut):
+            notifier.tell(notices.turn_timed_out(fault))
 
     def backend_changed(fault: BackendUnavailable | None) -> None:
         if fault is None:
             pool.open()
+            notifier.tell(notices.backend_available())
         else:
             pool.close(fault)
+            notifier.tell(notices.backend_unavailable(fault))
+
+    def login_expiring(expires_at: float) -> None:
+        log.warning("login ends soon: log in again", at=iso_time(expires_at))
 
     def worker_ready(readiness: Readiness) -> None:
         catalog.note(readiness)
+        notifier.tell(notices.pool_recovered())
         if config.pool.reuse and backend.cli is not None:
             probes.note(backend.cli, readiness.version)
 
+    notifier = Notifier(channels, log, interval_seconds=config.notify.interval_minutes * 60)
     pool = Pool(
         limits(config, catalog),
         launch,
@@ -122,20 +144,31 @@ async def run(
         index.save_nowait, index.delete_nowait, keep=config.conversations.keep_count
     )
     transcripts = Transcripts(
-        os.fspath(directory), lambda: backend.projects, index.save_nowait, log
+        {name: profile.directory for name, profile in profiles.items()},
+        lambda: backend.projects,
+        index.save_nowait,
+        log,
     )
     probes = Probes(config.state_directory(), environment, log)
+    account = Account()
     turns = Turns(
         pool,
-        BUILT_IN,
+        profiles,
         conversations,
         log,
         on_fault=turn_failed,
         allows_reset=lambda: config.pool.reuse and probes.allows_reset,
-        lenient=config.profiles.lenient,
         transcripts=transcripts,
+        gate=AccountGate(account, FirstContact(lambda: backend.login), log),
     )
-    backend = Backend(config.cli.path, environment, log, backend_changed)
+    backend = Backend(
+        config.cli.path,
+        environment,
+        log,
+        backend_changed,
+        on_expiring=login_expiring,
+        on_other_login=account.forget,
+    )
     async with trio.open_nursery() as everything:
         drain = partial(
             drain_on_signal,
@@ -146,6 +179,7 @@ async def run(
             log=log,
         )
         await everything.start(drain)
+        await everything.start(notifier.run)
         await everything.start(backend.run)
         await everything.start(pool.run)
         conversations.restore(await everything.start(index.run))
@@ -153,6 +187,7 @@ async def run(
         if replies is not None:
             await everything.start(replies.run)
         serve = partial(front, replies=replies)
+        everything.start_soon(turns.left.run)
         async with trio.open_nursery() as serving:
             await serving.start(serve, turns, catalog, shutdown)
             everything.start_soon(probes.run)

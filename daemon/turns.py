@@ -1,9 +1,10 @@
 """Runs turns: a lease, the worker's events, the streaming mode, and the one retry that is safe."""
 
 import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
+from functools import partial
 from typing import Literal, TypeAlias
 
 import trio
@@ -11,10 +12,12 @@ from msgspec.structs import replace
 from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon import lineage
+from maxd.daemon.account_gate import AccountGate
 from maxd.daemon.conversation import Conversation
 from maxd.daemon.conversations import Claim, Conversations
 from maxd.daemon.cut import Cut
 from maxd.daemon.lease import Lease
+from maxd.daemon.left_turns import LeftTurns
 from maxd.daemon.pool import Pool
 from maxd.daemon.release import Release
 from maxd.daemon.reply import Reply
@@ -22,7 +25,8 @@ from maxd.daemon.slots import Key
 from maxd.daemon.transcripts import Transcripts
 from maxd.workers.faults import Fault, SessionLost, WorkerDied
 from maxd.workers.functions import answerable, called_in
-from maxd.workers.profiles import Profile
+from maxd.workers.policy import Decisions
+from maxd.workers.profiles import Profile, Streaming
 from maxd.workers.turn import (
     Event,
     Finished,
@@ -51,22 +55,24 @@ class TurnStream:
         claim: Claim,
         *,
         may_reset: bool,
-        lenient: bool = False,
+        gate: AccountGate,
+        streaming: Streaming | None = None,
         transcripts: Transcripts | None = None,
     ) -> None:
         self._transcripts = transcripts
-        self._lenient = lenient
+        self._gate = gate.begin(claim.turn.model, self.stop)
+        self._lenient = profile.lenient
         self._pool = pool
         turn = claim.turn
         # Only where no tool can have left anything behind, and nothing but the root has bound the
         # worker: functions of the history that are offered no longer bind it too.
         offered = {function.name for function in turn.functions}
         alike = offered.issuperset(called_in(turn.messages))
-        self._may_reset = may_reset and profile.tools == "none" and alike
+        self._may_reset = may_reset and profile.resettable and alike
         self._conversations = conversations
         self._claim = claim
         self._turn = turn
-        self._release = Release(profile.streaming)
+        self._release = Release(streaming or profile.streaming, show_tools=profile.show_tools)
         self._cut = Cut(turn.stop, turn.max_tokens)
         self._attempts = 0
         self._reply = Reply()
@@ -97,6 +103,11 @@ class TurnStream:
         """Whether Finished has been returned."""
         return self._finished is not None
 
+    @property
+    def answered(self) -> bool:
+        """Whether the turn has come to an answer; calls that wait for their results are none."""
+        return self._finished is not None and self._finished.stop_reason != "tool_use"
+
     async def next_events(self) -> list[Event]:
         """The events that may go to the client and are ready now, waiting for at least one; empty
         after Finished. Raises the Fault that ended the turn, or with which it was refused.
@@ -113,6 +124,7 @@ class TurnStream:
                     return events
             raise self._stopped
         except Fault as fault:
+            self._gate.failed(fault)
             self.fault = fault
             raise
 
@@ -137,6 +149,7 @@ class TurnStream:
             self._lease.close()
             self._lease = self._ask(None)
             return []
+        self._gate.hear(told)
         for event in told:
             match event:
                 case RoundStarted():
@@ -200,6 +213,7 @@ class TurnStream:
 
     async def _begin(self, lease: Lease) -> None:
         await lease.wait()
+        await self._gate.enter()
         self._leased_at = trio.current_time()
         lease.begin(self._turn, self._claim.known)
 
@@ -207,12 +221,13 @@ class TurnStream:
         """End the turn. Its worker waits for the next one if this one is finished and its client
         has it whole: a client that does not may send anything next."""
         lease = self._lease
+        self._gate.close()
         if not delivered or self._finished is None or self.fault is not None:
             self._conversations.abandon(self._claim)
         elif lease is not None and lease.worker is not None:
             # Whether the worker's own history has the reply that the client has.
             cut = self._cut.finished is not None
-            alike = not self._broken and not cut
+            alike = not self._broken and not cut and not lease.worker.gave_up
             record = TurnRecord() if cut else lease.worker.record
             reply = self._reply.parts
             pending = self._reply.calls if lease.parked and alike else ()
@@ -283,11 +298,13 @@ class Turns:
         *,
         on_fault: Callable[[Fault], None] = lambda fault: None,
         allows_reset: Callable[[], bool] = lambda: False,
-        lenient: Collection[str] = (),
         transcripts: Transcripts | None = None,
+        gate: AccountGate | None = None,
     ) -> None:
         self._pool = pool
-        self._lenient = lenient
+        self.left = LeftTurns()
+        self.decisions = Decisions()
+        self.gate = gate or AccountGate()
         self._transcripts = transcripts
         self._allows_reset = allows_reset
         self._profiles = profiles
@@ -302,10 +319,6 @@ class Turns:
     def running(self) -> int:
         """Turns that have begun and not ended, those in the queue included."""
         return len(self._running)
-
-    def has_tools(self, profile: str) -> bool:
-        """Whether the workers of `profile` have the CLI's own tools."""
-        return self._profiles[profile].tools != "none"
 
     def stop(self, fault: Fault) -> None:
         """End every running turn with `fault`."""
@@ -334,13 +347,22 @@ class Turns:
 
     @contextmanager
     def run(
-        self, turn: Turn, *, client: str, request_id: str, conversation_id: str | None = None
+        self,
+        turn: Turn,
+        *,
+        client: str,
+        request_id: str,
+        conversation_id: str | None = None,
+        streaming: Streaming | None = None,
     ) -> Iterator[TurnStream]:
-        """Run `turn`, of the conversation `conversation_id` if that is given.
+        """Run `turn`, of the conversation `conversation_id` if that is given, in the streaming mode
+        of its profile unless the client wants another.
 
-        Leaving the block before Finished, or by an exception, kills its worker. Raises what
-        `Conversations.claim` raises.
+        Leaving the block before Finished, or by an exception, kills its worker, or lets the turn
+        finish without its client where the profile says so. Raises UsageLimit while the account's
+        window is used up, and what `Conversations.claim` raises.
         """
+        self.gate.check(turn.model)
         profile = self._profiles[turn.profile]
         if turn.functions and profile.with_functions != profile.name:
             profile = self._profiles[profile.with_functions]
@@ -352,7 +374,8 @@ class Turns:
             self.conversations,
             claim,
             may_reset=self._allows_reset(),
-            lenient=turn.profile in self._lenient,
+            streaming=streaming,
+            gate=self.gate,
             transcripts=self._transcripts,
         )
         self._running.add(stream)
@@ -364,10 +387,16 @@ class Turns:
             yield stream
             delivered = True
         finally:
-            stream.close(delivered=delivered)
-            self._running.remove(stream)
-            if not self._running:
-                self._idle.set()
-            if stream.fault is not None:
-                self._on_fault(stream.fault)
-            self._log.info("turn", request=request_id, **stream.facts())
+            end = partial(self._end, stream, request_id)
+            gone = stream.fault is None and not (delivered and stream.finished)
+            if not (gone and profile.on_disconnect == "finish" and self.left.take(stream, end)):
+                end(delivered)
+
+    def _end(self, stream: TurnStream, request_id: str, delivered: bool) -> None:
+        stream.close(delivered=delivered)
+        self._running.remove(stream)
+        if not self._running:
+            self._idle.set()
+        if stream.fault is not None:
+            self._on_fault(stream.fault)
+        self._log.info("turn", request=request_id, **stream.facts())

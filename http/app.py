@@ -1,6 +1,7 @@
 """The routes: from a request to a turn, and from its events to a reply."""
 
 import hashlib
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,6 +19,7 @@ from maxd.http import (
     openai_models,
     openai_reply,
 )
+from maxd.http.account_headers import account_headers
 from maxd.http.body import Budget, read_body
 from maxd.http.conversations import encode_deleted, encode_list, encode_one
 from maxd.http.dialect import Asked, FindModel
@@ -25,6 +27,7 @@ from maxd.http.dialects import speaks_anthropic
 from maxd.http.replying import Settings, streamed, whole
 from maxd.http.responses_routes import Responses, add_responses
 from maxd.http.server import prepare
+from maxd.http.streaming_header import streaming_of
 from maxd.http.wishes import CONVERSATION, Wishes, wishes
 from maxd.workers.faults import BadRequest, ConversationGone
 from maxd.workers.models import OfferedModel
@@ -97,11 +100,13 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
         """Run the turn that has been asked for, and reply as its dialect does."""
         state = cast("dict[str, Any]", request.scope)["state"]
         stack: ExitStack = state["stack"]
+        state["headers"].extend(account_headers(service.turns.gate.account, time.time()))
         running = service.turns.run(
             asked.turn,
             client=_client(request),
             request_id=state["request_id"],
             conversation_id=request.headers.get(CONVERSATION),
+            streaming=streaming_of(request.headers.items()),
         )
         stream = stack.enter_context(running)
         state["headers"].append((b"x-conversation-id", stream.conversation_id.encode()))
@@ -111,13 +116,10 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
             return await streamed(stream, asked.encoder(), settings, asked.settle)
         return await whole(stream, asked.collector(), settings, asked.settle)
 
-    async def body_of_request() -> bytes:
-        return await read_body(request, limit=settings.max_body_bytes, budget=budget)
-
     add_responses(
         app,
         Responses(service.find_model, service.searches, service.replies),
-        read=body_of_request,
+        read=read,
         answer=answer,
         client=_client,
         wished=wished,
@@ -126,7 +128,7 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
     anthropic_routes.add_routes(
         app,
         find_model=service.find_model,
-        has_tools=service.turns.has_tools,
+        has_tools=service.searches,
         read=read,
         wished=wished,
         answer=answer,
