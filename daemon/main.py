@@ -73,7 +73,7 @@ def serve(path: Path | None, overrides: Mapping[str, object]) -> int:
     """Load the configuration and serve until told to stop. Returns an exit code."""
     try:
         config = configuration.load(path, os.environ, overrides, not_settings={MARKER})
-        limits(config, Catalog(config.models))
+        limits(config, Catalog(config.models, config.make_profiles()))
     except ConfigError as error:
         return _fail(EX_CONFIG, *error.problems)
     except ModelNotFound as error:

@@ -25,7 +25,6 @@ from maxd.daemon.stored_replies import StoredReplies
 from maxd.daemon.transcripts import Transcripts
 from maxd.daemon.turns import Turns
 from maxd.workers.faults import BackendUnavailable, Fault
-from maxd.workers.profiles import BUILT_IN
 from maxd.workers.tree import make_environment
 from maxd.workers.worker import Launch, Readiness
 
@@ -64,9 +63,10 @@ async def run(
     run once requests are answered. Raises lifecycle.Stopped at a second signal. Cancelling ends
     everything at once; the workers' trees are gone when this returns.
     """
-    catalog = Catalog(config.models)
-    directory = config.working_directory()
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    profiles = config.make_profiles()
+    catalog = Catalog(config.models, profiles)
+    for profile in profiles.values():
+        await trio.Path(profile.directory).mkdir(parents=True, exist_ok=True, mode=0o700)
     shutdown = trio.Event()
 
     def launch(worker: str, key: Key, session: str | None) -> Launch:
@@ -74,14 +74,15 @@ async def run(
         return Launch(
             id=worker,
             cli=os.fspath(backend.cli or "claude"),
-            profile=BUILT_IN[key.profile],
+            profile=profiles[key.profile],
             model=key.model,
-            directory=os.fspath(directory),
+            directory=profiles[key.profile].directory,
             environment=make_environment(environment, marker),
             marker=marker,
             start_seconds=config.pool.start_timeout_seconds,
             ask_models=catalog.wants_models,
             resume=session,
+            decisions=turns.decisions,
         )
 
     def start_failed(fault: Fault) -> None:
@@ -122,17 +123,19 @@ async def run(
         index.save_nowait, index.delete_nowait, keep=config.conversations.keep_count
     )
     transcripts = Transcripts(
-        os.fspath(directory), lambda: backend.projects, index.save_nowait, log
+        {name: profile.directory for name, profile in profiles.items()},
+        lambda: backend.projects,
+        index.save_nowait,
+        log,
     )
     probes = Probes(config.state_directory(), environment, log)
     turns = Turns(
         pool,
-        BUILT_IN,
+        profiles,
         conversations,
         log,
         on_fault=turn_failed,
         allows_reset=lambda: config.pool.reuse and probes.allows_reset,
-        lenient=config.profiles.lenient,
         transcripts=transcripts,
     )
     backend = Backend(config.cli.path, environment, log, backend_changed)
@@ -153,6 +156,7 @@ async def run(
         if replies is not None:
             await everything.start(replies.run)
         serve = partial(front, replies=replies)
+        everything.start_soon(turns.left.run)
         async with trio.open_nursery() as serving:
             await serving.start(serve, turns, catalog, shutdown)
             everything.start_soon(probes.run)

@@ -1,9 +1,10 @@
 """Runs turns: a lease, the worker's events, the streaming mode, and the one retry that is safe."""
 
 import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
+from functools import partial
 from typing import Literal, TypeAlias
 
 import trio
@@ -15,6 +16,7 @@ from maxd.daemon.conversation import Conversation
 from maxd.daemon.conversations import Claim, Conversations
 from maxd.daemon.cut import Cut
 from maxd.daemon.lease import Lease
+from maxd.daemon.left_turns import LeftTurns
 from maxd.daemon.pool import Pool
 from maxd.daemon.release import Release
 from maxd.daemon.reply import Reply
@@ -22,7 +24,8 @@ from maxd.daemon.slots import Key
 from maxd.daemon.transcripts import Transcripts
 from maxd.workers.faults import Fault, SessionLost, WorkerDied
 from maxd.workers.functions import answerable, called_in
-from maxd.workers.profiles import Profile
+from maxd.workers.policy import Decisions
+from maxd.workers.profiles import Profile, Streaming
 from maxd.workers.turn import (
     Event,
     Finished,
@@ -51,22 +54,22 @@ class TurnStream:
         claim: Claim,
         *,
         may_reset: bool,
-        lenient: bool = False,
+        streaming: Streaming | None = None,
         transcripts: Transcripts | None = None,
     ) -> None:
         self._transcripts = transcripts
-        self._lenient = lenient
+        self._lenient = profile.lenient
         self._pool = pool
         turn = claim.turn
         # Only where no tool can have left anything behind, and nothing but the root has bound the
         # worker: functions of the history that are offered no longer bind it too.
         offered = {function.name for function in turn.functions}
         alike = offered.issuperset(called_in(turn.messages))
-        self._may_reset = may_reset and profile.tools == "none" and alike
+        self._may_reset = may_reset and profile.resettable and alike
         self._conversations = conversations
         self._claim = claim
         self._turn = turn
-        self._release = Release(profile.streaming)
+        self._release = Release(streaming or profile.streaming, show_tools=profile.show_tools)
         self._cut = Cut(turn.stop, turn.max_tokens)
         self._attempts = 0
         self._reply = Reply()
@@ -96,6 +99,11 @@ class TurnStream:
     def finished(self) -> bool:
         """Whether Finished has been returned."""
         return self._finished is not None
+
+    @property
+    def answered(self) -> bool:
+        """Whether the turn has come to an answer; calls that wait for their results are none."""
+        return self._finished is not None and self._finished.stop_reason != "tool_use"
 
     async def next_events(self) -> list[Event]:
         """The events that may go to the client and are ready now, waiting for at least one; empty
@@ -283,11 +291,11 @@ class Turns:
         *,
         on_fault: Callable[[Fault], None] = lambda fault: None,
         allows_reset: Callable[[], bool] = lambda: False,
-        lenient: Collection[str] = (),
         transcripts: Transcripts | None = None,
     ) -> None:
         self._pool = pool
-        self._lenient = lenient
+        self.left = LeftTurns()
+        self.decisions = Decisions()
         self._transcripts = transcripts
         self._allows_reset = allows_reset
         self._profiles = profiles
@@ -330,11 +338,19 @@ class Turns:
 
     @contextmanager
     def run(
-        self, turn: Turn, *, client: str, request_id: str, conversation_id: str | None = None
+        self,
+        turn: Turn,
+        *,
+        client: str,
+        request_id: str,
+        conversation_id: str | None = None,
+        streaming: Streaming | None = None,
     ) -> Iterator[TurnStream]:
-        """Run `turn`, of the conversation `conversation_id` if that is given.
+        """Run `turn`, of the conversation `conversation_id` if that is given, in the streaming mode
+        of its profile unless the client wants another.
 
-        Leaving the block before Finished, or by an exception, kills its worker. Raises what
+        Leaving the block before Finished, or by an exception, kills its worker, or lets the turn
+        finish without its client where the profile says so. Raises what
         `Conversations.claim` raises.
         """
         profile = self._profiles[turn.profile]
@@ -348,7 +364,7 @@ class Turns:
             self.conversations,
             claim,
             may_reset=self._allows_reset(),
-            lenient=turn.profile in self._lenient,
+            streaming=streaming,
             transcripts=self._transcripts,
         )
         self._running.add(stream)
@@ -360,10 +376,16 @@ class Turns:
             yield stream
             delivered = True
         finally:
-            stream.close(delivered=delivered)
-            self._running.remove(stream)
-            if not self._running:
-                self._idle.set()
-            if stream.fault is not None:
-                self._on_fault(stream.fault)
-            self._log.info("turn", request=request_id, **stream.facts())
+            end = partial(self._end, stream, request_id)
+            gone = stream.fault is None and not (delivered and stream.finished)
+            if not (gone and profile.on_disconnect == "finish" and self.left.take(stream, end)):
+                end(delivered)
+
+    def _end(self, stream: TurnStream, request_id: str, delivered: bool) -> None:
+        stream.close(delivered=delivered)
+        self._running.remove(stream)
+        if not self._running:
+            self._idle.set()
+        if stream.fault is not None:
+            self._on_fault(stream.fault)
+        self._log.info("turn", request=request_id, **stream.facts())

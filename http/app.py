@@ -25,6 +25,7 @@ from maxd.http.dialects import speaks_anthropic
 from maxd.http.replying import Settings, streamed, whole
 from maxd.http.responses_routes import Responses, add_responses
 from maxd.http.server import prepare
+from maxd.http.streaming_header import streaming_of
 from maxd.http.wishes import CONVERSATION, Wishes, wishes
 from maxd.workers.faults import BadRequest, ConversationGone
 from maxd.workers.models import OfferedModel
@@ -102,6 +103,7 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
             client=_client(request),
             request_id=state["request_id"],
             conversation_id=request.headers.get(CONVERSATION),
+            streaming=streaming_of(request.headers.items()),
         )
         stream = stack.enter_context(running)
         state["headers"].append((b"x-conversation-id", stream.conversation_id.encode()))

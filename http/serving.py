@@ -54,7 +54,8 @@ async def serve_http(
             heartbeat_seconds=settings.heartbeat_seconds,
             hold_status_seconds=settings.hold_status_seconds,
             strict_fields=settings.strict_fields,
-            show_thinking=settings.show_thinking,
+            # Tools are shown as thinking.
+            show_thinking=(*settings.show_thinking, *_showing_tools(catalog)),
         ),
     )
     policy = Policy(
@@ -79,3 +80,7 @@ async def serve_http(
         ),
         task_status=task_status,
     )
+
+
+def _showing_tools(catalog: Catalog) -> list[str]:
+    return [name for name, profile in catalog.profiles.items() if profile.show_tools]

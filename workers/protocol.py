@@ -28,7 +28,7 @@ from maxd.workers.faults import ChoiceNotMade, Fault, ProtocolBroken, SchemaNotM
 from maxd.workers.functions import FunctionServer, called_in
 from maxd.workers.lines import LineBuffer, LineTooLong
 from maxd.workers.phases import WAITING, Phase
-from maxd.workers.policy import decide
+from maxd.workers.policy import Decisions, Policy
 from maxd.workers.profiles import Profile
 from maxd.workers.recorder import Recorder
 from maxd.workers.rounds import Rounds
@@ -79,10 +79,12 @@ class Protocol:
         self,
         profile: Profile,
         *,
+        decisions: Decisions | None = None,
         line_limit: int = LINE_LIMIT,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._profile = profile
+        self._policy = Policy(profile, decisions)
         self._lines = LineBuffer(line_limit)
         self._clock = clock
         self._phase = Phase.STARTING
@@ -279,7 +281,7 @@ class Protocol:
                 self._park(out)
             return
         if message.request.subtype == "can_use_tool":
-            reply = wire.Granted(message.request_id, decide(self._profile, message.request))
+            reply = wire.Granted(message.request_id, self._policy.decide(message.request))
         else:
             reply = wire.Unsupported(message.request_id, "not supported")
         self._to_send += wire.encode(wire.ReplyLine(reply))

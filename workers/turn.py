@@ -170,9 +170,11 @@ class CallDelta(Struct, frozen=True, tag="call_delta"):
 
 
 class ToolStarted(Struct, frozen=True, tag="tool_started"):
-    """The model called a built-in tool, which the CLI now runs by itself."""
+    """The model called a built-in tool, which the CLI now runs by itself. `detail` is one line of
+    what it was asked for: a command, a path. It is part of the conversation, and never logged."""
 
     name: str
+    detail: str = ""
 
 
 class RoundStarted(Struct, frozen=True, tag="round_started"):

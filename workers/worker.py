@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from maxd.workers.faults import Fault, ProtocolBroken, SessionLost, WorkerDied, WorkerStartFailed
 from maxd.workers.phases import WAITING
+from maxd.workers.policy import Decisions
 from maxd.workers.process import Killed, Process, open_process
 from maxd.workers.profiles import Profile, command_line, environment
 from maxd.workers.protocol import Cleared, Models, Protocol, Ready
@@ -36,8 +37,8 @@ class Launch(Struct, frozen=True, kw_only=True):
     """What it takes to start a worker. `marker` is in the environment of its whole tree.
 
     `resume` is the id of the CLI's session to go on with. `directory` must be the one in which
-    that was made. A worker whose session cannot be resumed ends with SessionLost. `nice` lowers its
-    priority, as nice(1) does.
+    that was made; a worker whose session cannot be resumed ends with SessionLost. `nice` is that of
+    nice(1), `decisions` counts what its policy answers.
     """
 
     id: str
@@ -51,6 +52,7 @@ class Launch(Struct, frozen=True, kw_only=True):
     resume: str | None = None
     ask_models: bool = False
     nice: int = 0
+    decisions: Decisions | None = None
 
 
 class Readiness(Struct, frozen=True):
@@ -75,14 +77,13 @@ class Ended(Struct, frozen=True):
 class Worker:
     """One CLI process, used for the turns of one conversation at a time.
 
-    `live` is the task that owns it. The other methods are called by the supervisor's task and
-    only leave word for `live`.
+    `live` is the task that owns it; the other methods are the supervisor's, and leave it word.
     """
 
     def __init__(self, launch: Launch) -> None:
         self.launch = launch
         self._process: Process | None = None
-        self._protocol = Protocol(launch.profile)
+        self._protocol = Protocol(launch.profile, decisions=launch.decisions)
         self._life = trio.CancelScope()
         self._conversation = trio.CancelScope()
         self._assigned = trio.Event()

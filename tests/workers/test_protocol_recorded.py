@@ -126,7 +126,7 @@ READ: dict[str, list[object]] = {
         TextDelta("I"),
         TextDelta(" will"),
         TextDelta(" look."),
-        ToolStarted("Bash"),
+        ToolStarted("Bash", "touch made.txt && echo hi"),
         RoundEnded("tool_use"),
         RoundStarted(MODEL, Usage(13452, output_tokens=1)),
         ThinkingDelta("That"),
@@ -141,7 +141,7 @@ READ: dict[str, list[object]] = {
     "subagent": [
         RoundStarted(MODEL, Usage(13036, output_tokens=1)),
         TextDelta("Delegating."),
-        ToolStarted("Task"),
+        ToolStarted("Task", "count"),
         RoundEnded("tool_use"),
         RoundStarted(MODEL, Usage(13312, output_tokens=1)),
         TextDelta("Three."),
