@@ -1,6 +1,7 @@
 """The daemon put together: CLI, pool, turns and their end. What serves it over HTTP is injected."""
 
 import os
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
@@ -9,7 +10,7 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon import notices
-from maxd.daemon.account import Account
+from maxd.daemon.account import Account, Closure, window_name
 from maxd.daemon.account_gate import AccountGate
 from maxd.daemon.backend import Backend, iso_time
 from maxd.daemon.catalog import Catalog
@@ -122,6 +123,13 @@ async def run(
 
     def login_expiring(expires_at: float) -> None:
         log.warning("login ends soon: log in again", at=iso_time(expires_at))
+        notifier.tell(notices.login_expires(expires_at - time.time()))
+
+    def account_closed(closure: Closure) -> None:
+        notifier.tell(notices.account_limit(window_name(closure), closure.resets_at))
+
+    def account_opened(closure: Closure) -> None:
+        notifier.tell(notices.account_open(window_name(closure)))
 
     def worker_ready(readiness: Readiness) -> None:
         catalog.note(readiness)
@@ -169,7 +177,13 @@ async def run(
         on_fault=turn_failed,
         allows_reset=lambda: config.pool.reuse and probes.allows_reset,
         transcripts=transcripts,
-        gate=AccountGate(account, FirstContact(lambda: backend.login), log),
+        gate=AccountGate(
+            account,
+            FirstContact(lambda: backend.login),
+            log,
+            on_closed=account_closed,
+            on_opened=account_opened,
+        ),
         observer=observer,
     )
     backend = Backend(

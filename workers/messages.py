@@ -365,3 +365,15 @@ def encode(*messages: Outgoing) -> bytes:
     """The messages as lines, ready for one write. JSON escapes every control character, so no
     text can end a line early."""
     return b"".join(_encoder.encode(message) + b"\n" for message in messages)
+
+
+def version_in(response: Raw) -> str:
+    """The version in the answer to GetVersion; empty where that has another form."""
+    try:
+        return msgspec.json.decode(response, type=_Version).version
+    except msgspec.DecodeError:
+        return ""
+
+
+class _Version(Struct):
+    version: str = ""
