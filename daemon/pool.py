@@ -17,8 +17,9 @@ from maxd.daemon.lease import Lease
 from maxd.daemon.scheduler import Scheduler
 from maxd.daemon.slots import WAITING, Key, Limits, Slot
 from maxd.workers.faults import Fault, ModelNotFound
+from maxd.workers.launch import Launch
 from maxd.workers.states import State
-from maxd.workers.worker import Launch, Readiness, Worker
+from maxd.workers.worker import Readiness, Worker
 
 # A CLI that has just become ready goes on for about 2 s, using 0.15 s of CPU (2.1.330). Frozen
 # before that, it catches up in the turn it is thawed for: 1.7 times as long to the first token.

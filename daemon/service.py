@@ -1,29 +1,36 @@
 """The daemon put together: CLI, pool, turns and their end. What serves it over HTTP is injected."""
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from maxd.daemon import notices
 from maxd.daemon.backend import Backend
 from maxd.daemon.catalog import Catalog
+from maxd.daemon.channels import Channel
 from maxd.daemon.conversations import Conversations
 from maxd.daemon.index import NAME as INDEX_NAME
 from maxd.daemon.index_writer import IndexWriter
 from maxd.daemon.lifecycle import drain_on_signal
 from maxd.daemon.memory import PER_WORKER, available_memory, worker_budget
+from maxd.daemon.notify import Notifier
 from maxd.daemon.pool import Pool
 from maxd.daemon.probes import Probes
+from maxd.daemon.reply_store import NAME as REPLIES_NAME
+from maxd.daemon.reply_store import Keep
 from maxd.daemon.settings import Config
 from maxd.daemon.slots import Key, Limits
+from maxd.daemon.stored_replies import StoredReplies
 from maxd.daemon.transcripts import Transcripts
 from maxd.daemon.turns import Turns
-from maxd.workers.faults import BackendUnavailable, Fault
+from maxd.workers.faults import BackendUnavailable, Fault, TurnTimedOut, WorkerStartFailed
+from maxd.workers.launch import Launch
 from maxd.workers.tree import make_environment
-from maxd.workers.worker import Launch, Readiness
+from maxd.workers.worker import Readiness
 
 # Two workers' worth: less than this available, and the next start may bring in the OOM killer.
 RESERVED_BYTES = 2 * PER_WORKER
@@ -40,6 +47,7 @@ class Front(Protocol):
         shutdown: trio.Event,
         /,
         *,
+        replies: StoredReplies | None,
         task_status: trio.TaskStatus[None],
     ) -> Awaitable[None]: ...
 
@@ -51,13 +59,15 @@ async def run(
     log: FilteringBoundLogger,
     front: Front,
     *,
+    channels: Sequence[Channel] = (),
     on_serving: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Run the daemon until it is told to stop by a signal.
 
-    `environment` is what workers inherit; `instance` marks their process trees. `on_serving` is
-    run once requests are answered. Raises lifecycle.Stopped at a second signal. Cancelling ends
-    everything at once; the workers' trees are gone when this returns.
+    `environment` is what workers inherit; `instance` marks their process trees. Through `channels`
+    the user is told what needs them. `on_serving` is run once requests are answered. Raises
+    lifecycle.Stopped at a second signal. Cancelling ends everything at once; the workers' trees are
+    gone when this returns.
     """
     profiles = config.make_profiles()
     catalog = Catalog(config.models, profiles)
@@ -83,22 +93,31 @@ async def run(
 
     def start_failed(fault: Fault) -> None:
         backend.doubt()
+        # Not one of its kind: why the pool is closed, which is told elsewhere.
+        if isinstance(fault, WorkerStartFailed):
+            notifier.tell(notices.pool_degraded(fault))
 
     def turn_failed(fault: Fault) -> None:
         if isinstance(fault, BackendUnavailable):
             backend.doubt()
+        if isinstance(fault, TurnTimedOut):
+            notifier.tell(notices.turn_timed_out(fault))
 
     def backend_changed(fault: BackendUnavailable | None) -> None:
         if fault is None:
             pool.open()
+            notifier.tell(notices.backend_available())
         else:
             pool.close(fault)
+            notifier.tell(notices.backend_unavailable(fault))
 
     def worker_ready(readiness: Readiness) -> None:
         catalog.note(readiness)
+        notifier.tell(notices.pool_recovered())
         if config.pool.reuse and backend.cli is not None:
             probes.note(backend.cli, readiness.version)
 
+    notifier = Notifier(channels, log, interval_seconds=config.notify.interval_minutes * 60)
     pool = Pool(
         limits(config, catalog),
         launch,
@@ -114,6 +133,7 @@ async def run(
         keep_days=config.conversations.keep_days,
         keep_count=config.conversations.keep_count,
     )
+    replies = stored_replies(config, log)
     conversations = Conversations(
         index.save_nowait, index.delete_nowait, keep=config.conversations.keep_count
     )
@@ -144,18 +164,35 @@ async def run(
             log=log,
         )
         await everything.start(drain)
+        await everything.start(notifier.run)
         await everything.start(backend.run)
         await everything.start(pool.run)
         conversations.restore(await everything.start(index.run))
         everything.start_soon(transcripts.run)
+        if replies is not None:
+            await everything.start(replies.run)
+        serve = partial(front, replies=replies)
         everything.start_soon(turns.left.run)
         async with trio.open_nursery() as serving:
-            await serving.start(front, turns, catalog, shutdown)
+            await serving.start(serve, turns, catalog, shutdown)
             everything.start_soon(probes.run)
             everything.start_soon(relieve_memory, pool)
             if on_serving is not None:
                 serving.start_soon(on_serving)
         everything.cancel_scope.cancel()
+
+
+def stored_replies(config: Config, log: FilteringBoundLogger) -> StoredReplies | None:
+    """Where replies are stored; None where none are to be."""
+    settings = config.responses
+    if settings.keep_days == 0:
+        return None
+    keep = Keep(
+        days=settings.keep_days,
+        count=settings.keep_count,
+        size=settings.keep_megabytes * 2**20,
+    )
+    return StoredReplies(config.state_directory() / REPLIES_NAME, log, keep)
 
 
 async def relieve_memory(pool: Pool) -> None:

@@ -311,10 +311,6 @@ class Turns:
         """Turns that have begun and not ended, those in the queue included."""
         return len(self._running)
 
-    def has_tools(self, profile: str) -> bool:
-        """Whether the workers of `profile` have the CLI's own tools."""
-        return self._profiles[profile].tools != "none"
-
     def stop(self, fault: Fault) -> None:
         """End every running turn with `fault`."""
         for stream in self._running:

@@ -9,6 +9,7 @@ from msgspec import Struct
 from quart import Request, Response, request
 from quart_trio import QuartTrio
 
+from maxd.daemon.stored_replies import StoredReplies
 from maxd.daemon.turns import Turns
 from maxd.http import (
     anthropic_models,
@@ -22,6 +23,7 @@ from maxd.http.conversations import encode_deleted, encode_list, encode_one
 from maxd.http.dialect import Asked, FindModel
 from maxd.http.dialects import speaks_anthropic
 from maxd.http.replying import Settings, streamed, whole
+from maxd.http.responses_routes import Responses, add_responses
 from maxd.http.server import prepare
 from maxd.http.streaming_header import streaming_of
 from maxd.http.wishes import CONVERSATION, Wishes, wishes
@@ -43,6 +45,10 @@ class Service(Struct, kw_only=True):
     turns: Turns
     find_model: FindModel
     offered_models: Callable[[], tuple[OfferedModel, ...]]
+    searches: Callable[[str], bool]
+    """Whether the workers of a profile can search the web."""
+    replies: StoredReplies | None
+    """Where replies are stored, if they are."""
     version: str
 
 
@@ -104,13 +110,22 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
         if asked.ignored:
             state["headers"].append((b"x-ignored-params", ", ".join(asked.ignored).encode()))
         if asked.stream:
-            return await streamed(stream, asked.encoder(), settings)
-        return await whole(stream, asked.collector(), settings)
+            return await streamed(stream, asked.encoder(), settings, asked.settle)
+        return await whole(stream, asked.collector(), settings, asked.settle)
+
+    add_responses(
+        app,
+        Responses(service.find_model, service.searches, service.replies),
+        read=read,
+        answer=answer,
+        client=_client,
+        wished=wished,
+    )
 
     anthropic_routes.add_routes(
         app,
         find_model=service.find_model,
-        has_tools=service.turns.has_tools,
+        has_tools=service.searches,
         read=read,
         wished=wished,
         answer=answer,

@@ -51,7 +51,8 @@ def invalid(error: msgspec.ValidationError, field: str = "") -> BadRequest:
 
     msgspec names the place as a path, `$.messages[0].role`; OpenAI without the `$.`.
     """
-    what = str(error)
+    # Of a key that is wrong it says: at `key` in `$.metadata`.
+    what = str(error).replace(" - at `key` in `$", " - at `$")
     if what.endswith("`") and " - at `$" in what:
         # The last one: a quoted value may hold the same words.
         what, _, path = what.rpartition(" - at `$")

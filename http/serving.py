@@ -8,6 +8,7 @@ from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon.catalog import Catalog
 from maxd.daemon.settings import Server
+from maxd.daemon.stored_replies import StoredReplies
 from maxd.daemon.turns import Turns
 from maxd.http import dialects, server
 from maxd.http.app import Service, make_app
@@ -18,6 +19,7 @@ from maxd.http.guard import Guarded, Policy
 from maxd.http.http1 import Incident
 from maxd.http.openai_errors import render
 from maxd.http.replying import Settings
+from maxd.workers.profiles import BUILT_IN
 
 # For the last bytes of replies whose turns have ended.
 GRACEFUL_SECONDS = 2.0
@@ -32,13 +34,17 @@ async def serve_http(
     catalog: Catalog,
     shutdown: trio.Event,
     *,
+    replies: StoredReplies | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Answer HTTP requests on `sockets`, which it closes, until `shutdown`."""
+    """Answer HTTP requests on `sockets`, which it closes, until `shutdown`. Without `replies` none
+    are stored."""
     service = Service(
         turns=turns,
         find_model=catalog.find,
         offered_models=catalog.offered,
+        searches=lambda profile: BUILT_IN[profile].tools == "all",
+        replies=replies,
         version=version,
     )
     app = make_app(

@@ -22,8 +22,10 @@ ALLOWED = {
 EXCEPTION = Path("daemon/main.py")
 # Decisions are plain code: they are tested by calls, with neither tasks nor clocks.
 PURE = (
+    "workers/activity.py",
     "workers/turn.py",
     "workers/faults.py",
+    "workers/launch.py",
     "workers/lines.py",
     "workers/messages.py",
     "workers/binding.py",
@@ -34,6 +36,7 @@ PURE = (
     "workers/protocol.py",
     "workers/phases.py",
     "workers/policy.py",
+    "workers/schemas.py",
     "workers/recorder.py",
     "workers/profiles.py",
     "workers/rules.py",
@@ -51,6 +54,7 @@ PURE = (
     "daemon/effects.py",
     "daemon/fair_queue.py",
     "daemon/lineage.py",
+    "daemon/notices.py",
     "daemon/recent_keys.py",
     "daemon/refill.py",
     "daemon/slots.py",
@@ -78,6 +82,7 @@ PURE = (
     "http/field_table.py",
     "http/image_size.py",
     "http/token_estimate.py",
+    "http/schemas.py",
     "http/openai_chat.py",
     "http/openai_errors.py",
     "http/openai_fields.py",
@@ -86,10 +91,28 @@ PURE = (
     "http/openai_reply.py",
     "http/openai_tools.py",
     "http/openai_wire.py",
+    "http/responses_decoding.py",
+    "http/responses_fields.py",
+    "http/responses_history.py",
+    "http/responses_items.py",
+    "http/responses_objects.py",
+    "http/responses_reply.py",
+    "http/responses_request.py",
+    "http/responses_thinking.py",
+    "http/responses_tools.py",
     "http/schemas.py",
     "http/streaming_header.py",
     "http/wishes.py",
 )
+# The modules of each dialect, by how their names begin.
+DIALECTS = {
+    "chat": ("openai_", "chat_"),
+    "responses": ("responses_",),
+    "messages": ("anthropic_", "messages_"),
+}
+# What OpenAI's two dialects have in common, and what joins all dialects to the app.
+SHARED = frozenset(("openai_errors", "openai_models"))
+JOINING = frozenset(("app", "serving", "dialects"))
 
 
 def modules() -> list[Path]:
@@ -120,6 +143,29 @@ def test_pure_modules_import_no_trio(path: str) -> None:
     assert not {
         name for name in imports(Path(path)) if name.split(".")[0] in ("trio", "quart_trio")
     }
+
+
+def dialect_of(module: str) -> str | None:
+    """The dialect that a module of `http/` belongs to, None for those that all of them may use."""
+    if module in SHARED:
+        return None
+    return next((name for name, begins in DIALECTS.items() if module.startswith(begins)), None)
+
+
+@pytest.mark.parametrize("path", [path for path in modules() if path.parts[0] == "http"], ids=str)
+def test_dialects_know_nothing_of_one_another(path: Path) -> None:
+    imported = {
+        dialect_of(name.removeprefix("maxd.http.").split(".")[0])
+        for name in imports(path)
+        if name.startswith("maxd.http.")
+    }
+    if path.stem not in JOINING:
+        assert imported <= {dialect_of(path.stem), None}
+
+
+def test_each_dialect_has_modules() -> None:
+    found = {dialect_of(path.stem) for path in modules() if path.parts[0] == "http"}
+    assert found == {None, *DIALECTS}
 
 
 @pytest.mark.parametrize("path", modules(), ids=str)

@@ -131,6 +131,17 @@ class WorkerDied(Fault):
     code = "worker_died"
 
 
+class TurnTimedOut(Fault):
+    """A turn was ended because it said nothing and made no progress for too long, or took too long
+    in all. Its worker's process tree is killed. Work may have been done: doing it again is the
+    client's decision, and would most likely end as this did."""
+
+    blame = "worker"
+    status = 504
+    code = "turn_timeout"
+    retry = False
+
+
 class WorkerStartFailed(Fault):
     """A worker ended, or said nothing, before it was ready. No client has been promised it."""
 

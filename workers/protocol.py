@@ -196,7 +196,7 @@ class Protocol:
         Raises RuntimeError when no turn was finished, or the worker has tools: what those have
         done and left running no reset takes back.
         """
-        if self._phase is not Phase.IDLE or self._profile.tools != "none":
+        if self._phase is not Phase.IDLE or self._profile.has_tools:
             raise RuntimeError(
                 f"reset of a worker with {self._profile.tools} tools in phase {self._phase.name}"
             )

@@ -13,11 +13,12 @@ from msgspec import Struct
 
 from maxd.workers.cli import bundled_cli
 from maxd.workers.faults import Fault
+from maxd.workers.launch import Launch
 from maxd.workers.loopback import Error, Limit, LoopbackModel, Reply, Request, Usage, environment
 from maxd.workers.profiles import CHAT, Profile
 from maxd.workers.tree import MARKER
 from maxd.workers.turn import Event, Finished, Message, Part, Text, TextDelta, Turn
-from maxd.workers.worker import Ended, Launch, Readiness, Worker
+from maxd.workers.worker import Ended, Readiness, Worker
 
 MODEL = "claude-sonnet-4-5"
 FAKE_CLI = Path(__file__).parents[1] / "fakes" / "fake_cli.py"

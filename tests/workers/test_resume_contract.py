@@ -14,6 +14,7 @@ import trio
 
 from maxd.workers.cli import login_state
 from maxd.workers.faults import Fault, SessionLost, WorkerDied, WorkerStartFailed
+from maxd.workers.launch import Launch
 from maxd.workers.profiles import AGENT, CHAT, Profile
 from maxd.workers.sessions import (
     check_resumable,
@@ -23,7 +24,6 @@ from maxd.workers.sessions import (
     wait_written,
 )
 from maxd.workers.turn import Event, Finished, Image, Part, Text, TextDelta, TurnRecord
-from maxd.workers.worker import Launch
 from tests.workers.rig import FakeRig, Life, RealRig, Rig, start_worker, turn
 
 UNKNOWN = "0e984725-c51c-4bf4-9960-e1c80e27aba0"
