@@ -9,10 +9,13 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon import notices
-from maxd.daemon.backend import Backend
+from maxd.daemon.account import Account
+from maxd.daemon.account_gate import AccountGate
+from maxd.daemon.backend import Backend, iso_time
 from maxd.daemon.catalog import Catalog
 from maxd.daemon.channels import Channel
 from maxd.daemon.conversations import Conversations
+from maxd.daemon.first_contact import FirstContact
 from maxd.daemon.index import NAME as INDEX_NAME
 from maxd.daemon.index_writer import IndexWriter
 from maxd.daemon.lifecycle import drain_on_signal
@@ -111,6 +114,9 @@ async def run(
             pool.close(fault)
             notifier.tell(notices.backend_unavailable(fault))
 
+    def login_expiring(expires_at: float) -> None:
+        log.warning("login ends soon: log in again", at=iso_time(expires_at))
+
     def worker_ready(readiness: Readiness) -> None:
         catalog.note(readiness)
         notifier.tell(notices.pool_recovered())
@@ -144,6 +150,7 @@ async def run(
         log,
     )
     probes = Probes(config.state_directory(), environment, log)
+    account = Account()
     turns = Turns(
         pool,
         profiles,
@@ -152,8 +159,16 @@ async def run(
         on_fault=turn_failed,
         allows_reset=lambda: config.pool.reuse and probes.allows_reset,
         transcripts=transcripts,
+        gate=AccountGate(account, FirstContact(lambda: backend.login), log),
     )
-    backend = Backend(config.cli.path, environment, log, backend_changed)
+    backend = Backend(
+        config.cli.path,
+        environment,
+        log,
+        backend_changed,
+        on_expiring=login_expiring,
+        on_other_login=account.forget,
+    )
     async with trio.open_nursery() as everything:
         drain = partial(
             drain_on_signal,

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon import lineage
+from maxd.daemon.account_gate import AccountGate
 from maxd.daemon.conversation import Conversation
 from maxd.daemon.conversations import Claim, Conversations
 from maxd.daemon.cut import Cut
@@ -54,10 +55,12 @@ class TurnStream:
         claim: Claim,
         *,
         may_reset: bool,
+        gate: AccountGate,
         streaming: Streaming | None = None,
         transcripts: Transcripts | None = None,
     ) -> None:
         self._transcripts = transcripts
+        self._gate = gate.begin(claim.turn.model, self.stop)
         self._lenient = profile.lenient
         self._pool = pool
         turn = claim.turn
@@ -121,6 +124,7 @@ class TurnStream:
                     return events
             raise self._stopped
         except Fault as fault:
+            self._gate.failed(fault)
             self.fault = fault
             raise
 
@@ -145,6 +149,7 @@ class TurnStream:
             self._lease.close()
             self._lease = self._ask(None)
             return []
+        self._gate.hear(told)
         for event in told:
             match event:
                 case RoundStarted():
@@ -208,6 +213,7 @@ class TurnStream:
 
     async def _begin(self, lease: Lease) -> None:
         await lease.wait()
+        await self._gate.enter()
         self._leased_at = trio.current_time()
         lease.begin(self._turn, self._claim.known)
 
@@ -215,12 +221,13 @@ class TurnStream:
         """End the turn. Its worker waits for the next one if this one is finished and its client
         has it whole: a client that does not may send anything next."""
         lease = self._lease
+        self._gate.close()
         if not delivered or self._finished is None or self.fault is not None:
             self._conversations.abandon(self._claim)
         elif lease is not None and lease.worker is not None:
             # Whether the worker's own history has the reply that the client has.
             cut = self._cut.finished is not None
-            alike = not self._broken and not cut
+            alike = not self._broken and not cut and not lease.worker.gave_up
             record = TurnRecord() if cut else lease.worker.record
             reply = self._reply.parts
             pending = self._reply.calls if lease.parked and alike else ()
@@ -292,10 +299,12 @@ class Turns:
         on_fault: Callable[[Fault], None] = lambda fault: None,
         allows_reset: Callable[[], bool] = lambda: False,
         transcripts: Transcripts | None = None,
+        gate: AccountGate | None = None,
     ) -> None:
         self._pool = pool
         self.left = LeftTurns()
         self.decisions = Decisions()
+        self.gate = gate or AccountGate()
         self._transcripts = transcripts
         self._allows_reset = allows_reset
         self._profiles = profiles
@@ -350,9 +359,10 @@ class Turns:
         of its profile unless the client wants another.
 
         Leaving the block before Finished, or by an exception, kills its worker, or lets the turn
-        finish without its client where the profile says so. Raises what
-        `Conversations.claim` raises.
+        finish without its client where the profile says so. Raises UsageLimit while the account's
+        window is used up, and what `Conversations.claim` raises.
         """
+        self.gate.check(turn.model)
         profile = self._profiles[turn.profile]
         if turn.functions and profile.with_functions != profile.name:
             profile = self._profiles[profile.with_functions]
@@ -365,6 +375,7 @@ class Turns:
             claim,
             may_reset=self._allows_reset(),
             streaming=streaming,
+            gate=self.gate,
             transcripts=self._transcripts,
         )
         self._running.add(stream)

@@ -1,6 +1,7 @@
 """The routes: from a request to a turn, and from its events to a reply."""
 
 import hashlib
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,6 +19,7 @@ from maxd.http import (
     openai_models,
     openai_reply,
 )
+from maxd.http.account_headers import account_headers
 from maxd.http.body import Budget, read_body
 from maxd.http.conversations import encode_deleted, encode_list, encode_one
 from maxd.http.dialect import Asked, FindModel
@@ -98,6 +100,7 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
         """Run the turn that has been asked for, and reply as its dialect does."""
         state = cast("dict[str, Any]", request.scope)["state"]
         stack: ExitStack = state["stack"]
+        state["headers"].extend(account_headers(service.turns.gate.account, time.time()))
         running = service.turns.run(
             asked.turn,
             client=_client(request),

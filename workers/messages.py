@@ -102,6 +102,9 @@ class RateLimitInfo(Struct, rename="camel"):
     resets_at: float | None = None
     rate_limit_type: str | None = None
     utilization: float | None = None
+    is_using_overage: bool = False
+    # Since 2.1.330 at the latest; 2.1.197 does not have it.
+    unified_windows: Raw = Raw(b"{}")
 
 
 class RateLimitEvent(Struct, tag="rate_limit_event"):

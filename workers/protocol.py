@@ -22,6 +22,7 @@ from msgspec.structs import replace
 
 from maxd.workers import blocks
 from maxd.workers import messages as wire
+from maxd.workers.account_limits import account_limit
 from maxd.workers.binding import asked_again, binding, import_groups, said_meanwhile
 from maxd.workers.effort import EffortSetting
 from maxd.workers.faults import ChoiceNotMade, Fault, ProtocolBroken, SchemaNotMet
@@ -42,7 +43,7 @@ from maxd.workers.turn import (
     Turn,
     TurnRecord,
 )
-from maxd.workers.verdict import fault_of
+from maxd.workers.verdict import fault_of, given_up
 
 # Twice the largest line seen: a tool result of 50 MB passes, an endless line does not eat the host.
 LINE_LIMIT = 128 * 1024 * 1024
@@ -262,9 +263,7 @@ class Protocol:
                     Retrying(message.attempt, message.retry_delay_ms / 1000, message.error_status)
                 )
             case wire.RateLimitEvent(rate_limit_info=info):
-                self._limit = AccountLimit(
-                    info.status, info.rate_limit_type, info.utilization, info.resets_at
-                )
+                self._limit = account_limit(info)
                 out.append(self._limit)
             case wire.Result():
                 self._result(message, out)
@@ -327,7 +326,12 @@ class Protocol:
             self._end_reset(result, before, out)
         elif result.is_error:
             self._phase = Phase.OVER
-            out.append(fault_of(result, self._limit, self._clock()))
+            self._rounds.end_whole()
+            out.extend(self._rounds.take())
+            if (reason := given_up(result, self._rounds.ended)) is not None:
+                out.append(Finished(reason, self._recorder.finished(result)))
+            else:
+                out.append(fault_of(result, self._limit, self._clock()))
         elif self._phase is Phase.IMPORTING:
             self._to_send += self._next_group()
         elif self._phase is Phase.ANSWERING:
