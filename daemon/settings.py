@@ -12,7 +12,7 @@ import msgspec
 import platformdirs
 from msgspec import UNSET, Meta, Struct, field, inspect
 
-from maxd.daemon.profile_settings import ProfileName, ProfileTable, make_profiles
+from maxd.daemon.profile_settings import ProfileName, Profiles, ProfileTable, make_profiles
 from maxd.daemon.setting_types import AbsolutePath, is_secret
 from maxd.daemon.settings_notify import Notify
 from maxd.workers.models import MAX_LENGTH, NAME_PATTERN
@@ -246,26 +246,6 @@ class Responses(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         int,
         Meta(description="Most that the stored responses may hold, in MB.", ge=1, le=1_000_000),
     ] = 1024
-
-
-class Profiles(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What profiles have in common."""
-
-    directory: Annotated[
-        AbsolutePath,
-        Meta(
-            description="Working directory of the workers; empty is a folder of maxd's own "
-            "in the user's data directory.",
-        ),
-    ] = ""
-    lenient: Annotated[
-        tuple[ProfileName, ...],
-        Meta(
-            description="Profiles whose workers go on although the last user message of the "
-            "turn before has vanished from the history.",
-            max_length=64,
-        ),
-    ] = ()
 
 
 class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
