@@ -32,6 +32,7 @@ from maxd.daemon.reply_store import NAME as REPLIES_NAME
 from maxd.daemon.reply_store import Keep
 from maxd.daemon.settings import Config
 from maxd.daemon.slots import Key, Limits
+from maxd.daemon.status_parts import limits_of, notifications_of
 from maxd.daemon.stored_replies import StoredReplies
 from maxd.daemon.transcripts import Transcripts
 from maxd.daemon.turns import Turns
@@ -203,6 +204,8 @@ async def run(
         chronicle=chronicle,
         metrics=metrics,
         observer=observer,
+        limits=lambda: limits_of(account.view()),
+        notifications=lambda: notifications_of(notifier.state()),
     )
     async with trio.open_nursery() as everything:
         drain = partial(
