@@ -355,12 +355,10 @@ class Turns:
         conversation_id: str | None = None,
         streaming: Streaming | None = None,
     ) -> Iterator[TurnStream]:
-        """Run `turn`, of the conversation `conversation_id` if that is given, in the streaming mode
-        of its profile unless the client wants another.
-
-        Leaving the block before Finished, or by an exception, kills its worker, or lets the turn
-        finish without its client where the profile says so. Raises UsageLimit while the account's
-        window is used up, and what `Conversations.claim` raises.
+        """Run `turn`, of the conversation `conversation_id` if that is given, in its profile's mode
+        or `streaming`. Leaving the block before Finished, or by an exception, kills its worker, or
+        lets it finish without its client where the profile says so. Raises
+        UsageLimit while the account's window is used up, and what `Conversations.claim` raises.
         """
         self.gate.check(turn.model)
         profile = self._profiles[turn.profile]
