@@ -217,3 +217,9 @@ def family(model: str) -> str:
         return found[1]
     alias = _ALIAS.match(model)
     return model if alias is None else alias[0]
+
+
+def window_name(closure: Closure) -> str:
+    """What to call the window of `closure` to people: the service's name, and whose it is."""
+    window = closure.window or "unknown"
+    return window if closure.scope == WHOLE_ACCOUNT else f"{window} ({closure.scope})"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 from structlog.typing import FilteringBoundLogger
 
-from maxd.daemon.account import Account, Closure
+from maxd.daemon.account import WHOLE_ACCOUNT, Account, Closure, family
 from maxd.daemon.first_contact import FirstContact
 from maxd.workers.faults import Fault, UsageLimit
 from maxd.workers.turn import AccountLimit, Event, RoundStarted
@@ -13,7 +13,8 @@ Stop = Callable[[Fault], None]
 
 
 class AccountGate:
-    """Before all turns. `on_closed` is told each window that is newly used up."""
+    """Before all turns. `on_closed` is told each window that is newly used up, `on_opened` the same
+    when the service has answered a turn that it had refused."""
 
     def __init__(
         self,
@@ -22,6 +23,7 @@ class AccountGate:
         log: FilteringBoundLogger | None = None,
         *,
         on_closed: Callable[[Closure], None] = lambda closure: None,
+        on_opened: Callable[[Closure], None] = lambda closure: None,
     ) -> None:
         self.account = account or Account()
         self.account.on_closed = self._closed
@@ -29,6 +31,9 @@ class AccountGate:
         self.turns: set[TurnAtGate] = set()
         self._log = log
         self._on_closed = on_closed
+        self._on_opened = on_opened
+        # What was told to be closed, and not yet to be open, by its scope.
+        self._shut: dict[str, Closure] = {}
 
     def check(self, model: str) -> None:
         """Raise UsageLimit when no turn of `model` may begin now."""
@@ -42,6 +47,15 @@ class AccountGate:
         self.account.begin(model, turn)
         return turn
 
+    def answered(self, turn: "TurnAtGate") -> None:
+        """The service has begun to answer `turn`."""
+        self.account.answered(turn)
+        self.first_contact.answered(turn)
+        if self._shut and self.account.refusal(turn.model) is None:
+            for scope in (WHOLE_ACCOUNT, family(turn.model)):
+                if (closure := self._shut.pop(scope, None)) is not None:
+                    self._on_opened(closure)
+
     def _closed(self, closure: Closure) -> None:
         if self._log is not None:
             self._log.warning(
@@ -50,6 +64,7 @@ class AccountGate:
                 window=closure.window,
                 resets_at=closure.resets_at,
             )
+        self._shut[closure.scope] = closure
         for turn in self.turns:
             if turn.queued and (fault := self.account.refusal(turn.model)) is not None:
                 turn.stop(fault)
@@ -76,8 +91,7 @@ class TurnAtGate:
         for event in events:
             match event:
                 case RoundStarted():
-                    self._gate.account.answered(self)
-                    self._gate.first_contact.answered(self)
+                    self._gate.answered(self)
                 case AccountLimit():
                     self._gate.account.note(event, self.model)
                 case _:

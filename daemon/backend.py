@@ -66,6 +66,11 @@ class Backend:
         # What `on_change` was told last; not a fault before the first look.
         self._fault: BackendUnavailable | None = None
 
+    @property
+    def fault(self) -> BackendUnavailable | None:
+        """Why the CLI cannot be used; None when it can, and before the first look."""
+        return self._fault
+
     def doubt(self) -> None:
         """Something has failed that may be the CLI's or the login's fault: look again soon."""
         self._doubted.set()
@@ -100,7 +105,7 @@ class Backend:
             self.cli = find_cli(self._configured, self._environment)
         except BackendUnavailable as fault:
             return fault
-        login = await login_state(self.cli, self._environment)
+        login = self.login = await login_state(self.cli, self._environment)
         self.projects = projects_directory(login, self._environment)
         self._note(login)
         if login.state == "logged_out":

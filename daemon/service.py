@@ -1,6 +1,7 @@
 """The daemon put together: CLI, pool, turns and their end. What serves it over HTTP is injected."""
 
 import os
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
@@ -9,18 +10,22 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon import notices
-from maxd.daemon.account import Account
+from maxd.daemon.account import Account, Closure, window_name
 from maxd.daemon.account_gate import AccountGate
 from maxd.daemon.backend import Backend, iso_time
 from maxd.daemon.catalog import Catalog
 from maxd.daemon.channels import Channel
+from maxd.daemon.chronicle import Chronicle
 from maxd.daemon.conversations import Conversations
 from maxd.daemon.first_contact import FirstContact
 from maxd.daemon.index import NAME as INDEX_NAME
 from maxd.daemon.index_writer import IndexWriter
 from maxd.daemon.lifecycle import drain_on_signal
 from maxd.daemon.memory import PER_WORKER, available_memory, worker_budget
+from maxd.daemon.metrics import Metrics
 from maxd.daemon.notify import Notifier
+from maxd.daemon.observer import Observers
+from maxd.daemon.overview import Overview
 from maxd.daemon.pool import Pool
 from maxd.daemon.probes import Probes
 from maxd.daemon.reply_store import NAME as REPLIES_NAME
@@ -50,6 +55,7 @@ class Front(Protocol):
         shutdown: trio.Event,
         /,
         *,
+        overview: Overview,
         replies: StoredReplies | None,
         task_status: trio.TaskStatus[None],
     ) -> Awaitable[None]: ...
@@ -107,6 +113,7 @@ async def run(
             notifier.tell(notices.turn_timed_out(fault))
 
     def backend_changed(fault: BackendUnavailable | None) -> None:
+        observer.cli_changed(fault)
         if fault is None:
             pool.open()
             notifier.tell(notices.backend_available())
@@ -116,14 +123,24 @@ async def run(
 
     def login_expiring(expires_at: float) -> None:
         log.warning("login ends soon: log in again", at=iso_time(expires_at))
+        notifier.tell(notices.login_expires(expires_at - time.time()))
+
+    def account_closed(closure: Closure) -> None:
+        notifier.tell(notices.account_limit(window_name(closure), closure.resets_at))
+
+    def account_opened(closure: Closure) -> None:
+        notifier.tell(notices.account_open(window_name(closure)))
 
     def worker_ready(readiness: Readiness) -> None:
         catalog.note(readiness)
         notifier.tell(notices.pool_recovered())
+        overview.look()
         if config.pool.reuse and backend.cli is not None:
             probes.note(backend.cli, readiness.version)
 
     notifier = Notifier(channels, log, interval_seconds=config.notify.interval_minutes * 60)
+    chronicle, metrics = Chronicle(), Metrics()
+    observer = Observers(chronicle, metrics)
     pool = Pool(
         limits(config, catalog),
         launch,
@@ -132,6 +149,7 @@ async def run(
         reuse_bytes=config.pool.reuse_megabytes * 2**20,
         on_ready=worker_ready,
         on_start_failed=start_failed,
+        observer=observer,
     )
     index = IndexWriter(
         config.state_directory() / INDEX_NAME,
@@ -159,7 +177,14 @@ async def run(
         on_fault=turn_failed,
         allows_reset=lambda: config.pool.reuse and probes.allows_reset,
         transcripts=transcripts,
-        gate=AccountGate(account, FirstContact(lambda: backend.login), log),
+        gate=AccountGate(
+            account,
+            FirstContact(lambda: backend.login),
+            log,
+            on_closed=account_closed,
+            on_opened=account_opened,
+        ),
+        observer=observer,
     )
     backend = Backend(
         config.cli.path,
@@ -168,6 +193,16 @@ async def run(
         backend_changed,
         on_expiring=login_expiring,
         on_other_login=account.forget,
+    )
+    overview = Overview(
+        config=config,
+        pool=pool,
+        turns=turns,
+        backend=backend,
+        probes=probes,
+        chronicle=chronicle,
+        metrics=metrics,
+        observer=observer,
     )
     async with trio.open_nursery() as everything:
         drain = partial(
@@ -186,10 +221,11 @@ async def run(
         everything.start_soon(transcripts.run)
         if replies is not None:
             await everything.start(replies.run)
-        serve = partial(front, replies=replies)
+        serve = partial(front, overview=overview, replies=replies)
         everything.start_soon(turns.left.run)
         async with trio.open_nursery() as serving:
             await serving.start(serve, turns, catalog, shutdown)
+            everything.start_soon(overview.run)
             everything.start_soon(probes.run)
             everything.start_soon(relieve_memory, pool)
             if on_serving is not None:

@@ -51,12 +51,17 @@ PURE = (
     "daemon/account.py",
     "daemon/backoff.py",
     "daemon/catalog.py",
+    "daemon/chronicle.py",
     "daemon/config.py",
     "daemon/cut.py",
     "daemon/effects.py",
     "daemon/fair_queue.py",
+    "daemon/history.py",
+    "daemon/labels.py",
     "daemon/lineage.py",
     "daemon/notices.py",
+    "daemon/metrics.py",
+    "daemon/observer.py",
     "daemon/recent_keys.py",
     "daemon/refill.py",
     "daemon/renewal.py",
@@ -70,6 +75,9 @@ PURE = (
     "daemon/scheduler.py",
     "daemon/settings.py",
     "http/account_headers.py",
+    "daemon/status.py",
+    "daemon/status_table.py",
+    "daemon/turn_facts.py",
     "http/anthropic_body.py",
     "http/anthropic_conversation.py",
     "http/anthropic_errors.py",
@@ -200,8 +208,11 @@ def test_the_wheel_holds_every_module(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if name.endswith(".py")}
+        pages = {name for name in archive.namelist() if name.startswith("maxd/http/dashboard/")}
         archive.extractall(tmp_path / "installed")
     assert held == {f"maxd/{path}" for path in modules()}
+    files = (path for path in (ROOT / "http/dashboard").iterdir())
+    assert pages == {f"maxd/http/dashboard/{path.name}" for path in files}
     names = sorted(name[:-3].replace("/", ".").removesuffix(".__init__") for name in held)
     code = [
         "import sys",

@@ -302,7 +302,7 @@ class Protocol:
         match reply.request_id:
             case "ready" if self._phase is Phase.STARTING:
                 # An error is an answer too: a CLI that does not know the question is ready.
-                version = "" if failed else _version(reply.response)
+                version = "" if failed else wire.version_in(reply.response)
                 self._phase = Phase.READY
                 out.append(Ready(version))
             case "models" if self._phase is Phase.READY:
@@ -387,14 +387,3 @@ class Protocol:
     def _broken(self, what: str, out: list[Output]) -> None:
         self._phase = Phase.OVER
         out.append(ProtocolBroken(f"the claude CLI {what}"))
-
-
-def _version(response: msgspec.Raw) -> str:
-    try:
-        return msgspec.json.decode(response, type=_Version).version
-    except msgspec.DecodeError:
-        return ""
-
-
-class _Version(Struct):
-    version: str = ""

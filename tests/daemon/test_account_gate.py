@@ -36,13 +36,16 @@ class Bench:
     def __init__(self, login: Login | None = None) -> None:
         self.pool = AskedPool()
         self.closed: list[Closure] = []
+        self.opened: list[Closure] = []
+        self.now = NOW
         log, capture = logger()
         self.entries = capture.entries
         self.gate = AccountGate(
-            Account(wall=lambda: NOW, monotonic=lambda: 0.0),
+            Account(wall=lambda: self.now, monotonic=lambda: self.now),
             FirstContact(lambda: login, wall=lambda: NOW),
             log,
             on_closed=self.closed.append,
+            on_opened=self.opened.append,
         )
         self.turns = Turns(self.pool.as_pool, BUILT_IN, Conversations(), log, gate=self.gate)
 
@@ -106,6 +109,34 @@ async def test_a_window_used_up_in_one_turn_refuses_those_that_wait_and_those_th
     [entry] = [each for each in bench.entries if each["event"] == "usage window used up"]
     assert entry["resets_at"] == NOW + 100
     assert bench.gate.turns == set()
+
+
+@pytest.mark.parametrize(("turn", "opens"), [(OPUS_TURN, True), (TURN, False)])
+async def test_that_it_is_open_again_is_told_when_it_has_been_seen(turn: Turn, opens: bool) -> None:
+    bench = Bench()
+    outcome: list[Event | UsageLimit] = []
+    async with trio.open_nursery() as nursery:
+        with bench.run(OPUS_TURN) as stream:
+            nursery.start_soon(read, stream, outcome)
+            worker = bench.grant(0)
+            await wait_all_tasks_blocked()
+            worker.outbox.send_nowait([OF_OPUS])
+            await wait_all_tasks_blocked()
+            worker.outbox.send_nowait(ANSWER)
+            await wait_all_tasks_blocked()
+            assert bench.opened == [], "it had begun before"
+            bench.now += 101
+            with bench.run(turn) as later:
+                nursery.start_soon(read, later, outcome)
+                worker = bench.grant(1)
+                await wait_all_tasks_blocked()
+                assert bench.opened == []
+                worker.outbox.send_nowait(ANSWER)
+                await wait_all_tasks_blocked()
+                worker.outbox.send_nowait(ANSWER)
+                await wait_all_tasks_blocked()
+                assert bench.opened == bench.closed[:opens], "once"
+            nursery.cancel_scope.cancel()
 
 
 async def test_a_refusal_of_our_own_is_no_news_of_the_account() -> None:
