@@ -65,7 +65,8 @@ def load(
         try:
             checked = _checked(setting, value)
         except (msgspec.ValidationError, ValueError):
-            problems.append(f"{where}: {name} is {_shown(value)}, but must be {setting.allowed}.")
+            shown = "not shown" if setting.secret else _shown(value)
+            problems.append(f"{where}: {name} is {shown}, but must be {setting.allowed}.")
             continue
         if setting.key is None:
             tree[setting.table] = checked

@@ -6,7 +6,7 @@ import os
 import resource
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -16,14 +16,18 @@ from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon import config as configuration
 from maxd.daemon.catalog import Catalog
+from maxd.daemon.channels import TELEGRAM_CHAT, TELEGRAM_TOKEN, Channel, open_channels
 from maxd.daemon.config import ConfigError
 from maxd.daemon.demo import Demo
 from maxd.daemon.ledger import Ledger, StateError
 from maxd.daemon.lifecycle import Stopped
 from maxd.daemon.logs import configure, get_logger
+from maxd.daemon.notices import Message, trial_notice
+from maxd.daemon.notify import Notifier
 from maxd.daemon.service import limits, run
 from maxd.daemon.settings import Config
 from maxd.daemon.settings_doc import example_toml
+from maxd.daemon.status_command import KEY_VARIABLE, add_parser, status_command
 from maxd.http.server import PortTaken, open_sockets
 from maxd.http.serving import serve_http
 from maxd.workers.faults import ModelNotFound
@@ -39,6 +43,8 @@ EX_CONFIG = 78
 EX_INTERRUPTED = 130
 # Each worker takes about six descriptors, each client one.
 WANTED_FILES = 65536
+# Variables that begin like those of settings.
+NOT_SETTINGS = frozenset({MARKER, KEY_VARIABLE})
 
 Serving = Callable[[], Awaitable[None]]
 
@@ -52,6 +58,10 @@ def main(argv: list[str] | None = None) -> int:
         case "config":
             print(example_toml(), end="")
             return 0
+        case "notify-test":
+            return notify_test(options.config)
+        case "status":
+            return status(options)
         case _:
             overrides = {
                 "server.host": options.host,
@@ -72,8 +82,9 @@ def serve_alias(argv: list[str] | None = None) -> int:
 def serve(path: Path | None, overrides: Mapping[str, object]) -> int:
     """Load the configuration and serve until told to stop. Returns an exit code."""
     try:
-        config = configuration.load(path, os.environ, overrides, not_settings={MARKER})
+        config = configuration.load(path, os.environ, overrides, not_settings=NOT_SETTINGS)
         limits(config, Catalog(config.models, config.make_profiles()))
+        channels = open_channels(config.notify, os.environ)
     except ConfigError as error:
         return _fail(EX_CONFIG, *error.problems)
     except ModelNotFound as error:
@@ -85,7 +96,38 @@ def serve(path: Path | None, overrides: Mapping[str, object]) -> int:
             "shell to whoever can connect, and has no API keys yet: listen on 127.0.0.1.",
         )
     configure(config.log.format, config.log.level, environ=os.environ)
-    return _guarded(config, os.environ, None)
+    return _guarded(config, os.environ, None, channels)
+
+
+def notify_test(path: Path | None) -> int:
+    """Send one notice through every channel and print what has become of it. Returns 0 if all
+    have taken it."""
+    try:
+        config = configuration.load(path, os.environ, {}, not_settings={MARKER})
+        channels = open_channels(config.notify, os.environ)
+    except ConfigError as error:
+        return _fail(EX_CONFIG, *error.problems)
+    if not channels:
+        settings = f"{TELEGRAM_TOKEN} and {TELEGRAM_CHAT}, notify.urls or notify.webhook"
+        return _fail(1, f"there is no channel to notify through; set {settings}.")
+    # What libraries log would stand between the outcomes.
+    configure("text", "error", environ=os.environ)
+    notifier = Notifier(channels, get_logger("maxd"), interval_seconds=0)
+    outcomes = trio.run(notifier.send_now, Message(trial_notice()))
+    for name, failure in outcomes:
+        print(f"{name}: {'sent' if failure is None else f'not sent: {failure}'}")
+    return 0 if all(failure is None for _, failure in outcomes) else 1
+
+
+def status(options: argparse.Namespace) -> int:
+    """Show how the running daemon is. Returns an exit code."""
+    try:
+        config = configuration.load(options.config, os.environ, {}, not_settings=NOT_SETTINGS)
+    except ConfigError as error:
+        return _fail(EX_CONFIG, *error.problems)
+    return status_command(
+        config, os.environ, url=options.url, watch=options.watch, as_json=options.json
+    )
 
 
 def demo(port: int | None) -> int:
@@ -104,7 +146,12 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _guarded(config: Config, environment: Mapping[str, str], show: Demo | None) -> int:
+def _guarded(
+    config: Config,
+    environment: Mapping[str, str],
+    show: Demo | None,
+    channels: Sequence[Channel] = (),
+) -> int:
     """Take the lock and the port, run, and give both back."""
     log = get_logger("maxd")
     code = 0
@@ -112,7 +159,7 @@ def _guarded(config: Config, environment: Mapping[str, str], show: Demo | None) 
         with Ledger(config.state_directory()) as ledger:
             sockets = _listen(config, show)
             try:
-                trio.run(_everything, config, environment, ledger, sockets, log, show)
+                trio.run(_everything, config, environment, ledger, sockets, log, show, channels)
             except* Stopped:
                 code = EX_INTERRUPTED
     except StateError as error:
@@ -140,6 +187,7 @@ async def _everything(
     sockets: list[socket.socket],
     log: FilteringBoundLogger,
     show: Demo | None,
+    channels: Sequence[Channel],
 ) -> None:
     _raise_file_limit()
     for earlier in ledger.earlier:
@@ -153,7 +201,10 @@ async def _everything(
             await nursery.start(show.serve_model)
             environment = show.environment
         on_serving = partial(_announce, log, where) if show is None else partial(show.play, where)
-        await run(config, environment, ledger.instance.id, log, front, on_serving=on_serving)
+        instance = ledger.instance.id
+        await run(
+            config, environment, instance, log, front, channels=channels, on_serving=on_serving
+        )
         nursery.cancel_scope.cancel()
 
 
@@ -188,5 +239,8 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--log-format", choices=("auto", "text", "json"))
     show = commands.add_parser("demo", help="see it work, without an account or the internet")
     show.add_argument("--port", type=int, help="port to listen on (3456, or any free one)")
+    trial = commands.add_parser("notify-test", help="send one notice through every channel")
+    trial.add_argument("--config", type=Path, metavar="FILE", help="configuration file (TOML)")
+    add_parser(commands)
     commands.add_parser("config", help="print all settings with their defaults, as TOML")
     return parser

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from maxd.daemon.setting_types import AbsolutePath
 from maxd.workers.profiles import (
     BUILT_IN,
     NAME_PATTERN,
@@ -50,6 +51,26 @@ _Mcp = Annotated[
     ),
 ]
 _Minutes = Annotated[float, Meta(ge=0, le=10_080)]
+
+
+class Profiles(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What profiles have in common."""
+
+    directory: Annotated[
+        AbsolutePath,
+        Meta(
+            description="Working directory of the workers; empty is a folder of maxd's own "
+            "in the user's data directory.",
+        ),
+    ] = ""
+    lenient: Annotated[
+        tuple[ProfileName, ...],
+        Meta(
+            description="Profiles whose workers go on although the last user message of the "
+            "turn before has vanished from the history.",
+            max_length=64,
+        ),
+    ] = ()
 
 
 class ProfileTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

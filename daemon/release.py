@@ -22,6 +22,7 @@ from maxd.workers.turn import (
     ThinkingDelta,
     ToolStarted,
 )
+from maxd.workers.verdict import CUT_SHORT
 
 ENOUGH: Final = 600
 """Characters after which a round's text is taken for the answer, in `adaptive`: a hundred words.
@@ -31,7 +32,7 @@ What models say before they call a tool is a sentence or two, up to three hundre
 HEADER: Final = "X-Maxd-Stream"
 
 # A round that ended so goes on in the next: the service paused, or the CLI asks for the rest.
-_GOES_ON = frozenset(("max_tokens", "pause_turn"))
+_GOES_ON = CUT_SHORT | {"pause_turn"}
 
 
 def parse_mode(text: str) -> Streaming:
@@ -53,7 +54,11 @@ class Release:
         self._held: list[TextDelta] = []
         # Text of a round that seemed to be the last, until another round says something.
         self._earlier: list[TextDelta] = []
-        # Whether text of the round in progress has gone to the client.
+        # How much of what is held was said before the round in progress, which goes on with it.
+        self._before = 0
+        # Whether text of the round in progress has gone to the client; and whether of it or those
+        # that it goes on with.
+        self._round_told = False
         self._told = False
         # Whether that of a round before it has, which called a tool.
         self._told_before = False
@@ -76,16 +81,19 @@ class Release:
                 case CallStarted():
                     # The client answers this one: what was said before it belongs to the reply.
                     self._tell(released)
-                    self._told = True
+                    self._told = self._round_told = True
                 case ToolStarted(name, detail) if self._show_tools:
                     said = f"running {name}: {detail}\n" if detail else f"running {name}\n"
                     released.append(ThinkingDelta(said))
-                case RoundStarted() if self._held and self._last_stop not in _GOES_ON:
-                    self._earlier, self._held = self._held, []
-                case RoundBroken() if self._told:
+                case RoundStarted():
+                    if self._held and self._last_stop not in _GOES_ON:
+                        self._earlier, self._held = self._held, []
+                    self._before = len(self._held)
+                    self._round_told = False
+                case RoundBroken() if self._round_told:
                     raise UpstreamFault("the service broke off in the middle of the answer")
                 case RoundBroken():
-                    self._held.clear()
+                    del self._held[self._before :]
                 case RoundEnded(stop):
                     self._last_stop = stop
                     if stop == "tool_use":
@@ -117,4 +125,5 @@ class Release:
             released.extend(self._held)
             self._held = []
             self._earlier = []
-            self._told = True
+            self._before = 0
+            self._told = self._round_told = True

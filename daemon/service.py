@@ -1,20 +1,31 @@
 """The daemon put together: CLI, pool, turns and their end. What serves it over HTTP is injected."""
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from maxd.daemon.backend import Backend
+from maxd.daemon import notices
+from maxd.daemon.account import Account, Closure, window_name
+from maxd.daemon.account_gate import AccountGate
+from maxd.daemon.backend import Backend, iso_time
 from maxd.daemon.catalog import Catalog
+from maxd.daemon.channels import Channel
+from maxd.daemon.chronicle import Chronicle
 from maxd.daemon.conversations import Conversations
+from maxd.daemon.first_contact import FirstContact
 from maxd.daemon.index import NAME as INDEX_NAME
 from maxd.daemon.index_writer import IndexWriter
 from maxd.daemon.lifecycle import drain_on_signal
 from maxd.daemon.memory import PER_WORKER, available_memory, worker_budget
+from maxd.daemon.metrics import Metrics
+from maxd.daemon.notify import Notifier
+from maxd.daemon.observer import Observers
+from maxd.daemon.overview import Overview
 from maxd.daemon.pool import Pool
 from maxd.daemon.probes import Probes
 from maxd.daemon.reply_store import NAME as REPLIES_NAME
@@ -24,9 +35,10 @@ from maxd.daemon.slots import Key, Limits
 from maxd.daemon.stored_replies import StoredReplies
 from maxd.daemon.transcripts import Transcripts
 from maxd.daemon.turns import Turns
-from maxd.workers.faults import BackendUnavailable, Fault
+from maxd.workers.faults import BackendUnavailable, Fault, TurnTimedOut, WorkerStartFailed
+from maxd.workers.launch import Launch
 from maxd.workers.tree import make_environment
-from maxd.workers.worker import Launch, Readiness
+from maxd.workers.worker import Readiness
 
 # Two workers' worth: less than this available, and the next start may bring in the OOM killer.
 RESERVED_BYTES = 2 * PER_WORKER
@@ -43,6 +55,7 @@ class Front(Protocol):
         shutdown: trio.Event,
         /,
         *,
+        overview: Overview,
         replies: StoredReplies | None,
         task_status: trio.TaskStatus[None],
     ) -> Awaitable[None]: ...
@@ -55,13 +68,15 @@ async def run(
     log: FilteringBoundLogger,
     front: Front,
     *,
+    channels: Sequence[Channel] = (),
     on_serving: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Run the daemon until it is told to stop by a signal.
 
-    `environment` is what workers inherit; `instance` marks their process trees. `on_serving` is
-    run once requests are answered. Raises lifecycle.Stopped at a second signal. Cancelling ends
-    everything at once; the workers' trees are gone when this returns.
+    `environment` is what workers inherit; `instance` marks their process trees. Through `channels`
+    the user is told what needs them. `on_serving` is run once requests are answered. Raises
+    lifecycle.Stopped at a second signal. Cancelling ends everything at once; the workers' trees are
+    gone when this returns.
     """
     profiles = config.make_profiles()
     catalog = Catalog(config.models, profiles)
@@ -87,22 +102,45 @@ async def run(
 
     def start_failed(fault: Fault) -> None:
         backend.doubt()
+        # Not one of its kind: why the pool is closed, which is told elsewhere.
+        if isinstance(fault, WorkerStartFailed):
+            notifier.tell(notices.pool_degraded(fault))
 
     def turn_failed(fault: Fault) -> None:
         if isinstance(fault, BackendUnavailable):
             backend.doubt()
+        if isinstance(fault, TurnTimedOut):
+            notifier.tell(notices.turn_timed_out(fault))
 
     def backend_changed(fault: BackendUnavailable | None) -> None:
+        observer.cli_changed(fault)
         if fault is None:
             pool.open()
+            notifier.tell(notices.backend_available())
         else:
             pool.close(fault)
+            notifier.tell(notices.backend_unavailable(fault))
+
+    def login_expiring(expires_at: float) -> None:
+        log.warning("login ends soon: log in again", at=iso_time(expires_at))
+        notifier.tell(notices.login_expires(expires_at - time.time()))
+
+    def account_closed(closure: Closure) -> None:
+        notifier.tell(notices.account_limit(window_name(closure), closure.resets_at))
+
+    def account_opened(closure: Closure) -> None:
+        notifier.tell(notices.account_open(window_name(closure)))
 
     def worker_ready(readiness: Readiness) -> None:
         catalog.note(readiness)
+        notifier.tell(notices.pool_recovered())
+        overview.look()
         if config.pool.reuse and backend.cli is not None:
             probes.note(backend.cli, readiness.version)
 
+    notifier = Notifier(channels, log, interval_seconds=config.notify.interval_minutes * 60)
+    chronicle, metrics = Chronicle(), Metrics()
+    observer = Observers(chronicle, metrics)
     pool = Pool(
         limits(config, catalog),
         launch,
@@ -111,6 +149,7 @@ async def run(
         reuse_bytes=config.pool.reuse_megabytes * 2**20,
         on_ready=worker_ready,
         on_start_failed=start_failed,
+        observer=observer,
     )
     index = IndexWriter(
         config.state_directory() / INDEX_NAME,
@@ -129,6 +168,7 @@ async def run(
         log,
     )
     probes = Probes(config.state_directory(), environment, log)
+    account = Account()
     turns = Turns(
         pool,
         profiles,
@@ -137,8 +177,33 @@ async def run(
         on_fault=turn_failed,
         allows_reset=lambda: config.pool.reuse and probes.allows_reset,
         transcripts=transcripts,
+        gate=AccountGate(
+            account,
+            FirstContact(lambda: backend.login),
+            log,
+            on_closed=account_closed,
+            on_opened=account_opened,
+        ),
+        observer=observer,
     )
-    backend = Backend(config.cli.path, environment, log, backend_changed)
+    backend = Backend(
+        config.cli.path,
+        environment,
+        log,
+        backend_changed,
+        on_expiring=login_expiring,
+        on_other_login=account.forget,
+    )
+    overview = Overview(
+        config=config,
+        pool=pool,
+        turns=turns,
+        backend=backend,
+        probes=probes,
+        chronicle=chronicle,
+        metrics=metrics,
+        observer=observer,
+    )
     async with trio.open_nursery() as everything:
         drain = partial(
             drain_on_signal,
@@ -149,16 +214,18 @@ async def run(
             log=log,
         )
         await everything.start(drain)
+        await everything.start(notifier.run)
         await everything.start(backend.run)
         await everything.start(pool.run)
         conversations.restore(await everything.start(index.run))
         everything.start_soon(transcripts.run)
         if replies is not None:
             await everything.start(replies.run)
-        serve = partial(front, replies=replies)
+        serve = partial(front, overview=overview, replies=replies)
         everything.start_soon(turns.left.run)
         async with trio.open_nursery() as serving:
             await serving.start(serve, turns, catalog, shutdown)
+            everything.start_soon(overview.run)
             everything.start_soon(probes.run)
             everything.start_soon(relieve_memory, pool)
             if on_serving is not None:

@@ -12,7 +12,9 @@ import msgspec
 import platformdirs
 from msgspec import UNSET, Meta, Struct, field, inspect
 
-from maxd.daemon.profile_settings import ProfileName, ProfileTable, make_profiles
+from maxd.daemon.profile_settings import ProfileName, Profiles, ProfileTable, make_profiles
+from maxd.daemon.setting_types import AbsolutePath, is_secret
+from maxd.daemon.settings_notify import Notify
 from maxd.workers.models import MAX_LENGTH, NAME_PATTERN
 from maxd.workers.profiles import Profile
 
@@ -22,16 +24,7 @@ PREFIX: Final = "MAXD_"
 PROFILE_TABLES: Final = "profile_tables"
 """The attribute of `Config` for the tables `[profiles.NAME]`."""
 
-# `title` says in words what the pattern allows. Relative paths would depend on where the daemon
-# was started.
-_Path = Annotated[
-    str,
-    Meta(
-        title="an absolute path (~/ is understood) or empty",
-        pattern=r"\A(?:(?:/|~/)[^\0]*)?\Z",
-        max_length=1024,
-    ),
-]
+# `title` says in words what the pattern allows.
 _ModelId = Annotated[
     str,
     Meta(
@@ -133,7 +126,7 @@ class Cli(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The claude CLI."""
 
     path: Annotated[
-        _Path, Meta(description="The claude program; empty searches the usual places.")
+        AbsolutePath, Meta(description="The claude program; empty searches the usual places.")
     ] = ""
 
 
@@ -255,26 +248,6 @@ class Responses(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 1024
 
 
-class Profiles(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What profiles have in common."""
-
-    directory: Annotated[
-        _Path,
-        Meta(
-            description="Working directory of the workers; empty is a folder of maxd's own "
-            "in the user's data directory.",
-        ),
-    ] = ""
-    lenient: Annotated[
-        tuple[ProfileName, ...],
-        Meta(
-            description="Profiles whose workers go on although the last user message of the "
-            "turn before has vanished from the history.",
-            max_length=64,
-        ),
-    ] = ()
-
-
 class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The log, which goes to stderr."""
 
@@ -292,7 +265,7 @@ class State(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is kept between two runs."""
 
     directory: Annotated[
-        _Path,
+        AbsolutePath,
         Meta(
             description="Where the lock and the ledger lie; empty is the user's state directory.",
         ),
@@ -314,6 +287,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     profiles: Profiles = field(default_factory=Profiles)
     profile_tables: dict[str, ProfileTable] = field(default_factory=dict)
     """The tables `[profiles.NAME]`, by name. They stand in the file only."""
+    notify: Notify = field(default_factory=Notify)
     log: Log = field(default_factory=Log)
     state: State = field(default_factory=State)
 
@@ -357,6 +331,11 @@ class Setting(Struct, frozen=True, kw_only=True):
         info = inspect.type_info(self.annotation)
         assert isinstance(info, inspect.Metadata), f"{self.path} has no description"
         return str((info.extra_json_schema or {})["description"])
+
+    @property
+    def secret(self) -> bool:
+        """Whether its value must not be shown."""
+        return is_secret(self.annotation)
 
     @property
     def allowed(self) -> str:

@@ -22,8 +22,11 @@ ALLOWED = {
 EXCEPTION = Path("daemon/main.py")
 # Decisions are plain code: they are tested by calls, with neither tasks nor clocks.
 PURE = (
+    "workers/activity.py",
+    "workers/account_limits.py",
     "workers/turn.py",
     "workers/faults.py",
+    "workers/launch.py",
     "workers/lines.py",
     "workers/messages.py",
     "workers/binding.py",
@@ -45,15 +48,23 @@ PURE = (
     "workers/loopback/reply.py",
     "workers/loopback/script.py",
     "workers/loopback/wire.py",
+    "daemon/account.py",
     "daemon/backoff.py",
     "daemon/catalog.py",
+    "daemon/chronicle.py",
     "daemon/config.py",
     "daemon/cut.py",
     "daemon/effects.py",
     "daemon/fair_queue.py",
+    "daemon/history.py",
+    "daemon/labels.py",
     "daemon/lineage.py",
+    "daemon/notices.py",
+    "daemon/metrics.py",
+    "daemon/observer.py",
     "daemon/recent_keys.py",
     "daemon/refill.py",
+    "daemon/renewal.py",
     "daemon/slots.py",
     "daemon/starts.py",
     "daemon/conversation.py",
@@ -63,6 +74,10 @@ PURE = (
     "daemon/reply.py",
     "daemon/scheduler.py",
     "daemon/settings.py",
+    "http/account_headers.py",
+    "daemon/status.py",
+    "daemon/status_table.py",
+    "daemon/turn_facts.py",
     "http/anthropic_body.py",
     "http/anthropic_conversation.py",
     "http/anthropic_errors.py",
@@ -75,6 +90,7 @@ PURE = (
     "http/data_urls.py",
     "http/decoding.py",
     "http/dialect.py",
+    "http/errors_doc.py",
     "http/dialects.py",
     "http/field_table.py",
     "http/image_size.py",
@@ -192,8 +208,11 @@ def test_the_wheel_holds_every_module(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if name.endswith(".py")}
+        pages = {name for name in archive.namelist() if name.startswith("maxd/http/dashboard/")}
         archive.extractall(tmp_path / "installed")
     assert held == {f"maxd/{path}" for path in modules()}
+    files = (path for path in (ROOT / "http/dashboard").iterdir())
+    assert pages == {f"maxd/http/dashboard/{path.name}" for path in files}
     names = sorted(name[:-3].replace("/", ".").removesuffix(".__init__") for name in held)
     code = [
         "import sys",

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from maxd.daemon.demo import EXAMPLES
-from maxd.http import openai_fields
+from maxd.http import errors_doc, openai_fields
 from maxd.http.anthropic_fields import MESSAGES
 from maxd.http.responses_fields import FIELDS as RESPONSES_FIELDS
 
@@ -22,6 +22,10 @@ def test_fields_of_a_request() -> None:
 
 def test_fields_of_a_responses_request() -> None:
     assert between("responses-fields") == RESPONSES_FIELDS.markdown_table()
+
+
+def test_errors() -> None:
+    assert between("errors") == errors_doc.markdown_table()
 
 
 def test_examples_are_those_of_the_demo() -> None:

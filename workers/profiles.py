@@ -38,12 +38,12 @@ class Profile(Struct, frozen=True, kw_only=True):
     are read. `mcp`: "user" for the MCP servers of those settings, "none", or the path of a
     configuration of servers. `browser`: the CLI's Chrome integration; "user" is as it is set up.
     `streaming`: see daemon.release. `effort`: the CLI's word, "" is its default. `reuse`: whether a
-    worker may be reset for another conversation, where that is safe at all. `activity_minutes`: how
-    long a turn may make no progress, `turn_minutes` how long it may take; 0 is no limit. `lenient`:
-    see lineage. `show_tools`: whether the client sees, as thinking, which tool is run.
+    worker may be reset for another conversation, where that is safe at all. `lenient`: see
+    lineage. `show_tools`: whether the client sees, as thinking, which tool is run.
     `on_disconnect`: whether a turn ends when its client goes away. `with_functions` names
     the profile that serves requests which bring functions of the client: the profile itself where
-    its built-in tools stay beside them.
+    its built-in tools stay beside them. A turn ends after `activity_minutes` in which the CLI said
+    nothing and its processes made no progress, and after `turn_minutes` in any case; 0 is no limit.
     """
 
     name: str

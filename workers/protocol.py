@@ -22,6 +22,7 @@ from msgspec.structs import replace
 
 from maxd.workers import blocks
 from maxd.workers import messages as wire
+from maxd.workers.account_limits import account_limit
 from maxd.workers.binding import asked_again, binding, import_groups, said_meanwhile
 from maxd.workers.effort import EffortSetting
 from maxd.workers.faults import ChoiceNotMade, Fault, ProtocolBroken, SchemaNotMet
@@ -42,7 +43,7 @@ from maxd.workers.turn import (
     Turn,
     TurnRecord,
 )
-from maxd.workers.verdict import fault_of
+from maxd.workers.verdict import fault_of, given_up
 
 # Twice the largest line seen: a tool result of 50 MB passes, an endless line does not eat the host.
 LINE_LIMIT = 128 * 1024 * 1024
@@ -196,7 +197,7 @@ class Protocol:
         Raises RuntimeError when no turn was finished, or the worker has tools: what those have
         done and left running no reset takes back.
         """
-        if self._phase is not Phase.IDLE or self._profile.tools != "none":
+        if self._phase is not Phase.IDLE or self._profile.has_tools:
             raise RuntimeError(
                 f"reset of a worker with {self._profile.tools} tools in phase {self._phase.name}"
             )
@@ -262,9 +263,7 @@ class Protocol:
                     Retrying(message.attempt, message.retry_delay_ms / 1000, message.error_status)
                 )
             case wire.RateLimitEvent(rate_limit_info=info):
-                self._limit = AccountLimit(
-                    info.status, info.rate_limit_type, info.utilization, info.resets_at
-                )
+                self._limit = account_limit(info)
                 out.append(self._limit)
             case wire.Result():
                 self._result(message, out)
@@ -305,7 +304,7 @@ class Protocol:
         match reply.request_id:
             case "ready" if self._phase is Phase.STARTING:
                 # An error is an answer too: a CLI that does not know the question is ready.
-                version = "" if failed else _version(reply.response)
+                version = "" if failed else wire.version_in(reply.response)
                 self._phase = Phase.READY
                 out.append(Ready(version))
             case "models" if self._phase is Phase.READY:
@@ -327,7 +326,12 @@ class Protocol:
             self._end_reset(result, before, out)
         elif result.is_error:
             self._phase = Phase.OVER
-            out.append(fault_of(result, self._limit, self._clock()))
+            self._rounds.end_whole()
+            out.extend(self._rounds.take())
+            if (reason := given_up(result, self._rounds.ended)) is not None:
+                out.append(Finished(reason, self._recorder.finished(result)))
+            else:
+                out.append(fault_of(result, self._limit, self._clock()))
         elif self._phase is Phase.IMPORTING:
             self._to_send += self._next_group()
         elif self._phase is Phase.ANSWERING:
@@ -385,14 +389,3 @@ class Protocol:
     def _broken(self, what: str, out: list[Output]) -> None:
         self._phase = Phase.OVER
         out.append(ProtocolBroken(f"the claude CLI {what}"))
-
-
-def _version(response: msgspec.Raw) -> str:
-    try:
-        return msgspec.json.decode(response, type=_Version).version
-    except msgspec.DecodeError:
-        return ""
-
-
-class _Version(Struct):
-    version: str = ""

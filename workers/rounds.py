@@ -62,6 +62,11 @@ class Rounds:
         self._held.clear()
         self.last_stop = None
 
+    @property
+    def ended(self) -> str | None:
+        """Why the last message ended; None while one is open, or when it was cut off."""
+        return None if self._open else self.last_stop
+
     def take(self) -> list[Event]:
         """What has been said since the last time."""
         taken, self._out = self._out, []

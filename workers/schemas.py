@@ -3,8 +3,8 @@
 The CLI checks functions by the 2020-12 draft and drops a function whose schema is not valid in
 it, without a word. It compiles the schema of an answer by draft 7, strictly: an unknown keyword,
 another `$schema` or a pattern that is no JavaScript, and the model cannot give an answer of any
-schema (2.1.330). Clients' libraries write all of these. A schema in which nothing has to be
-changed stays as it is, to the letter.
+schema (2.1.197 and 2.1.330; with 2.1.197 any `format` too). Clients' libraries write all of these.
+A schema in which nothing has to be changed stays as it is, to the letter.
 """
 
 import re
@@ -27,7 +27,7 @@ _KNOWN: Final = frozenset(
     (
         "$id", "$ref", "$comment", "$defs", "definitions", "title", "description", "default",
         "deprecated", "readOnly", "writeOnly", "examples", "type", "nullable", "const", "enum",
-        "format", "contentMediaType", "contentEncoding", "multipleOf", "maximum",
+        "contentMediaType", "contentEncoding", "multipleOf", "maximum",
         "exclusiveMaximum", "minimum", "exclusiveMinimum", "maxLength", "minLength", "pattern",
         "items", "additionalItems", "maxItems", "minItems", "uniqueItems", "contains",
         "maxProperties", "minProperties", "required", "properties", "patternProperties",
@@ -59,7 +59,7 @@ def function_schema(text: str) -> str:
 
 def answer_schema(text: str) -> str:
     """The schema of an answer. What its validator does not know is left out: the answer is not
-    held to that. A pattern that cannot be had is told to the model in words."""
+    held to that. A format, and a pattern that cannot be had, are told to the model in words."""
     return _changed(text, _for_answer)
 
 
@@ -96,7 +96,7 @@ def _for_function(schema: _Schema) -> _Schema:
 
 def _for_answer(schema: _Schema) -> _Schema:
     changed = _common(schema)
-    if "prefixItems" in changed:
+    if isinstance(changed.get("prefixItems"), list):
         rest = changed.pop("items", None)
         changed["items"] = changed.pop("prefixItems")
         if rest is not None:
@@ -111,6 +111,8 @@ def _for_answer(schema: _Schema) -> _Schema:
         changed = {word: value for word, value in changed.items() if word not in _CONDITION}
     if "type" not in changed:
         changed.pop("nullable", None)
+    if isinstance(form := changed.get("format"), str):
+        _tell(changed, f"Its format is {form}.")
     changed = {word: value for word, value in changed.items() if word in _KNOWN}
     if isinstance(pattern := changed.get("pattern"), str):
         _set_pattern(changed, pattern)
@@ -140,12 +142,15 @@ def _distinct(values: Iterable[Any]) -> list[Any]:
 def _set_pattern(schema: _Schema, pattern: str) -> None:
     """The pattern in JavaScript's words, or else a sentence for the model."""
     translated = javascript(pattern)
-    if translated is not None:
+    if translated is None:
+        del schema["pattern"]
+        _tell(schema, f"It must match the regular expression {pattern}")
+    else:
         schema["pattern"] = translated
-        return
-    del schema["pattern"]
-    told = f"It must match the regular expression {pattern}"
-    schema["description"] = f"{schema.get('description', '')}\n{told}".strip()
+
+
+def _tell(schema: _Schema, sentence: str) -> None:
+    schema["description"] = f"{schema.get('description', '')}\n{sentence}".strip()
 
 
 def javascript(pattern: str) -> str | None:

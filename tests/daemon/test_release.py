@@ -127,6 +127,25 @@ def test_smart_shows_the_text_whatever_ended_the_round(stop: str) -> None:
     assert text(Release("smart").feed(events)) == "As far as"
 
 
+CUT: list[Event] = [STARTED, TextDelta("I see: "), RoundEnded("max_tokens")]
+
+
+def test_smart_joins_what_was_cut_short_and_what_the_model_then_went_on_with() -> None:
+    assert text(Release("smart").feed([*CUT, *LAST_ROUND, *END])) == "I see: It is 42."
+    broken: list[Event] = [STARTED, TextDelta("It w"), RoundBroken()]
+    assert text(Release("smart").feed([*CUT, *broken, *LAST_ROUND, *END])) == "I see: It is 42."
+
+
+def test_smart_drops_what_was_cut_short_on_the_way_to_a_tool() -> None:
+    assert text(Release("smart").feed([*CUT, *TOOL_ROUND, *LAST_ROUND, *END])) == "It is 42."
+
+
+def test_smart_drops_what_was_refused_when_the_model_answers_after_all() -> None:
+    refused: list[Event] = [STARTED, TextDelta("First, take"), RoundEnded("refusal")]
+    assert text(Release("smart").feed([*refused, *LAST_ROUND, *END])) == "It is 42."
+    assert text(Release("smart").feed([*refused, *refused, *END])) == "First, take"
+
+
 def test_smart_shows_what_is_held_when_the_turn_is_finished() -> None:
     assert Release("smart").feed([TextDelta("a"), *END]) == [TextDelta("a"), *END]
 
@@ -152,7 +171,9 @@ def test_live_goes_on_where_the_client_has_seen_nothing_of_what_broke(before: li
 
 
 @given(
-    st.lists(st.sampled_from([*TOOL_ROUND, *LAST_ROUND, RoundBroken(), ThinkingDelta("hm")])),
+    st.lists(
+        st.sampled_from([*TOOL_ROUND, *LAST_ROUND, *CUT, RoundBroken(), RoundEnded("refusal")])
+    ),
     st.lists(st.integers(0, 40)),
 )
 def test_smart_does_not_depend_on_how_the_events_were_cut(

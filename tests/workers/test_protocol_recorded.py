@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maxd.workers.faults import (
-    UpstreamFault,
+    UpstreamRefused,
     UsageLimit,
 )
 from maxd.workers.profiles import (
@@ -172,7 +172,7 @@ READ: dict[str, list[object]] = {
         AccountLimit("rejected", "five_hour", None, 4102444800.0),
         (UsageLimit, "usage limit of the account reached"),
     ],
-    "bad_request": [(UpstreamFault, "the service refused the conversation as invalid")],
+    "bad_request": [(UpstreamRefused, "the service refused the conversation as invalid")],
 }
 
 

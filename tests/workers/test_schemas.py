@@ -22,7 +22,7 @@ def inner(text: str) -> Any:
 @pytest.mark.parametrize(
     "schema",
     [
-        {"type": "string", "format": "date-time", "description": "d", "minLength": 1},
+        {"type": "string", "description": "d", "minLength": 1},
         {"type": ["string", "null"], "enum": ["a", None], "default": "a"},
         {"anyOf": [{"$ref": "#/$defs/A"}, {"type": "null"}]},
         {"type": "integer", "exclusiveMinimum": 5, "maximum": 10**30},
@@ -61,6 +61,7 @@ def test_what_both_take_stays_to_the_letter(schema: object) -> None:
         ({"unevaluatedProperties": False, "minContains": 1, "$anchor": "a"}, {}, None),
         ({"pattern": "(?i)x", "description": "A name."},
          {"description": "A name.\nIt must match the regular expression (?i)x"}, None),
+        ({"format": "date-time"}, {"description": "Its format is date-time."}, None),
         ({"pattern": r"a\-b"}, {"pattern": "a-b"}, None),
     ],
 )  # fmt: skip
