@@ -9,6 +9,7 @@ help:
 	@echo "make test    run the tests against this checkout"
 	@echo "make test-clients   run other people's clients against this checkout"
 	@echo "make check   lint, types, and the tests against the built wheel"
+	@echo "make test-browser   the dashboard in a real browser (Debian: apt-get install chromium)"
 	@echo "make test-openclaw   OpenClaw from npm through maxd; installs it first"
 	@echo "make bench   ratios against claude-max-api-proxy and a bare warm process"
 	@echo "make conformance   write docs/conformance.md from its checks"
@@ -51,6 +52,9 @@ check: .venv-check/installed
 	.venv-check/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall dist/maxd-*.whl
 	.venv-check/bin/python -m pytest
 
+test-browser: .venv/installed
+	MAXD_BROWSER=1 .venv/bin/python -m pytest tests/end_to_end/test_dashboard.py
+
 test-openclaw: .venv/installed .openclaw/installed
 	MAXD_OPENCLAW=.openclaw .venv/bin/python -m pytest tests/openclaw
 
@@ -69,8 +73,6 @@ conformance: .venv/installed
 	.venv/bin/python -m tests.end_to_end.conformance.page
 
 clean:
-	rm -rf .venv .venv-check build dist *.egg-info bench/.npm .openclaw .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-check build dist *.egg-info bench/.npm .openclaw .venv-clients .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help demo test test-openclaw check bench clean conformance
-	rm -rf .venv .venv-check .venv-clients build dist *.egg-info bench/.npm .mypy_cache .ruff_cache .pytest_cache
-.PHONY: help demo test test-clients check bench clean
+.PHONY: help demo test test-openclaw test-clients check bench conformance clean test-browser

@@ -27,6 +27,7 @@ from maxd.daemon.notify import Notifier
 from maxd.daemon.service import limits, run
 from maxd.daemon.settings import Config
 from maxd.daemon.settings_doc import example_toml
+from maxd.daemon.status_command import KEY_VARIABLE, add_parser, status_command
 from maxd.http.server import PortTaken, open_sockets
 from maxd.http.serving import serve_http
 from maxd.workers.faults import ModelNotFound
@@ -42,6 +43,8 @@ EX_CONFIG = 78
 EX_INTERRUPTED = 130
 # Each worker takes about six descriptors, each client one.
 WANTED_FILES = 65536
+# Variables that begin like those of settings.
+NOT_SETTINGS = frozenset({MARKER, KEY_VARIABLE})
 
 Serving = Callable[[], Awaitable[None]]
 
@@ -57,6 +60,8 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         case "notify-test":
             return notify_test(options.config)
+        case "status":
+            return status(options)
         case _:
             overrides = {
                 "server.host": options.host,
@@ -77,8 +82,8 @@ def serve_alias(argv: list[str] | None = None) -> int:
 def serve(path: Path | None, overrides: Mapping[str, object]) -> int:
     """Load the configuration and serve until told to stop. Returns an exit code."""
     try:
-        config = configuration.load(path, os.environ, overrides, not_settings={MARKER})
-        limits(config, Catalog(config.models))
+        config = configuration.load(path, os.environ, overrides, not_settings=NOT_SETTINGS)
+        limits(config, Catalog(config.models, config.make_profiles()))
         channels = open_channels(config.notify, os.environ)
     except ConfigError as error:
         return _fail(EX_CONFIG, *error.problems)
@@ -112,6 +117,17 @@ def notify_test(path: Path | None) -> int:
     for name, failure in outcomes:
         print(f"{name}: {'sent' if failure is None else f'not sent: {failure}'}")
     return 0 if all(failure is None for _, failure in outcomes) else 1
+
+
+def status(options: argparse.Namespace) -> int:
+    """Show how the running daemon is. Returns an exit code."""
+    try:
+        config = configuration.load(options.config, os.environ, {}, not_settings=NOT_SETTINGS)
+    except ConfigError as error:
+        return _fail(EX_CONFIG, *error.problems)
+    return status_command(
+        config, os.environ, url=options.url, watch=options.watch, as_json=options.json
+    )
 
 
 def demo(port: int | None) -> int:
@@ -225,5 +241,6 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--port", type=int, help="port to listen on (3456, or any free one)")
     trial = commands.add_parser("notify-test", help="send one notice through every channel")
     trial.add_argument("--config", type=Path, metavar="FILE", help="configuration file (TOML)")
+    add_parser(commands)
     commands.add_parser("config", help="print all settings with their defaults, as TOML")
     return parser

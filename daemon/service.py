@@ -1,6 +1,7 @@
 """The daemon put together: CLI, pool, turns and their end. What serves it over HTTP is injected."""
 
 import os
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
@@ -9,27 +10,34 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon import notices
-from maxd.daemon.backend import Backend
+from maxd.daemon.account import Account, Closure, window_name
+from maxd.daemon.account_gate import AccountGate
+from maxd.daemon.backend import Backend, iso_time
 from maxd.daemon.catalog import Catalog
 from maxd.daemon.channels import Channel
+from maxd.daemon.chronicle import Chronicle
 from maxd.daemon.conversations import Conversations
+from maxd.daemon.first_contact import FirstContact
 from maxd.daemon.index import NAME as INDEX_NAME
 from maxd.daemon.index_writer import IndexWriter
 from maxd.daemon.lifecycle import drain_on_signal
 from maxd.daemon.memory import PER_WORKER, available_memory, worker_budget
+from maxd.daemon.metrics import Metrics
 from maxd.daemon.notify import Notifier
+from maxd.daemon.observer import Observers
+from maxd.daemon.overview import Overview
 from maxd.daemon.pool import Pool
 from maxd.daemon.probes import Probes
 from maxd.daemon.reply_store import NAME as REPLIES_NAME
 from maxd.daemon.reply_store import Keep
 from maxd.daemon.settings import Config
 from maxd.daemon.slots import Key, Limits
+from maxd.daemon.status_parts import limits_of, notifications_of
 from maxd.daemon.stored_replies import StoredReplies
 from maxd.daemon.transcripts import Transcripts
 from maxd.daemon.turns import Turns
 from maxd.workers.faults import BackendUnavailable, Fault, TurnTimedOut, WorkerStartFailed
 from maxd.workers.launch import Launch
-from maxd.workers.profiles import BUILT_IN
 from maxd.workers.tree import make_environment
 from maxd.workers.worker import Readiness
 
@@ -48,6 +56,7 @@ class Front(Protocol):
         shutdown: trio.Event,
         /,
         *,
+        overview: Overview,
         replies: StoredReplies | None,
         task_status: trio.TaskStatus[None],
     ) -> Awaitable[None]: ...
@@ -70,9 +79,10 @@ async def run(
     lifecycle.Stopped at a second signal. Cancelling ends everything at once; the workers' trees are
     gone when this returns.
     """
-    catalog = Catalog(config.models)
-    directory = config.working_directory()
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    profiles = config.make_profiles()
+    catalog = Catalog(config.models, profiles)
+    for profile in profiles.values():
+        await trio.Path(profile.directory).mkdir(parents=True, exist_ok=True, mode=0o700)
     shutdown = trio.Event()
 
     def launch(worker: str, key: Key, session: str | None) -> Launch:
@@ -80,14 +90,15 @@ async def run(
         return Launch(
             id=worker,
             cli=os.fspath(backend.cli or "claude"),
-            profile=BUILT_IN[key.profile],
+            profile=profiles[key.profile],
             model=key.model,
-            directory=os.fspath(directory),
+            directory=profiles[key.profile].directory,
             environment=make_environment(environment, marker),
             marker=marker,
             start_seconds=config.pool.start_timeout_seconds,
             ask_models=catalog.wants_models,
             resume=session,
+            decisions=turns.decisions,
         )
 
     def start_failed(fault: Fault) -> None:
@@ -103,6 +114,7 @@ async def run(
             notifier.tell(notices.turn_timed_out(fault))
 
     def backend_changed(fault: BackendUnavailable | None) -> None:
+        observer.cli_changed(fault)
         if fault is None:
             pool.open()
             notifier.tell(notices.backend_available())
@@ -110,13 +122,26 @@ async def run(
             pool.close(fault)
             notifier.tell(notices.backend_unavailable(fault))
 
+    def login_expiring(expires_at: float) -> None:
+        log.warning("login ends soon: log in again", at=iso_time(expires_at))
+        notifier.tell(notices.login_expires(expires_at - time.time()))
+
+    def account_closed(closure: Closure) -> None:
+        notifier.tell(notices.account_limit(window_name(closure), closure.resets_at))
+
+    def account_opened(closure: Closure) -> None:
+        notifier.tell(notices.account_open(window_name(closure)))
+
     def worker_ready(readiness: Readiness) -> None:
         catalog.note(readiness)
         notifier.tell(notices.pool_recovered())
+        overview.look()
         if config.pool.reuse and backend.cli is not None:
             probes.note(backend.cli, readiness.version)
 
     notifier = Notifier(channels, log, interval_seconds=config.notify.interval_minutes * 60)
+    chronicle, metrics = Chronicle(), Metrics()
+    observer = Observers(chronicle, metrics)
     pool = Pool(
         limits(config, catalog),
         launch,
@@ -125,6 +150,7 @@ async def run(
         reuse_bytes=config.pool.reuse_megabytes * 2**20,
         on_ready=worker_ready,
         on_start_failed=start_failed,
+        observer=observer,
     )
     index = IndexWriter(
         config.state_directory() / INDEX_NAME,
@@ -137,20 +163,50 @@ async def run(
         index.save_nowait, index.delete_nowait, keep=config.conversations.keep_count
     )
     transcripts = Transcripts(
-        os.fspath(directory), lambda: backend.projects, index.save_nowait, log
+        {name: profile.directory for name, profile in profiles.items()},
+        lambda: backend.projects,
+        index.save_nowait,
+        log,
     )
     probes = Probes(config.state_directory(), environment, log)
+    account = Account()
     turns = Turns(
         pool,
-        BUILT_IN,
+        profiles,
         conversations,
         log,
         on_fault=turn_failed,
         allows_reset=lambda: config.pool.reuse and probes.allows_reset,
-        lenient=config.profiles.lenient,
         transcripts=transcripts,
+        gate=AccountGate(
+            account,
+            FirstContact(lambda: backend.login),
+            log,
+            on_closed=account_closed,
+            on_opened=account_opened,
+        ),
+        observer=observer,
     )
-    backend = Backend(config.cli.path, environment, log, backend_changed)
+    backend = Backend(
+        config.cli.path,
+        environment,
+        log,
+        backend_changed,
+        on_expiring=login_expiring,
+        on_other_login=account.forget,
+    )
+    overview = Overview(
+        config=config,
+        pool=pool,
+        turns=turns,
+        backend=backend,
+        probes=probes,
+        chronicle=chronicle,
+        metrics=metrics,
+        observer=observer,
+        limits=lambda: limits_of(account.view()),
+        notifications=lambda: notifications_of(notifier.state()),
+    )
     async with trio.open_nursery() as everything:
         drain = partial(
             drain_on_signal,
@@ -168,9 +224,11 @@ async def run(
         everything.start_soon(transcripts.run)
         if replies is not None:
             await everything.start(replies.run)
-        serve = partial(front, replies=replies)
+        serve = partial(front, overview=overview, replies=replies)
+        everything.start_soon(turns.left.run)
         async with trio.open_nursery() as serving:
             await serving.start(serve, turns, catalog, shutdown)
+            everything.start_soon(overview.run)
             everything.start_soon(probes.run)
             everything.start_soon(relieve_memory, pool)
             if on_serving is not None:

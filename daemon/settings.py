@@ -10,14 +10,19 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 import platformdirs
-from msgspec import Meta, Struct, field, inspect
+from msgspec import UNSET, Meta, Struct, field, inspect
 
+from maxd.daemon.profile_settings import ProfileName, Profiles, ProfileTable, make_profiles
 from maxd.daemon.setting_types import AbsolutePath, is_secret
 from maxd.daemon.settings_notify import Notify
 from maxd.workers.models import MAX_LENGTH, NAME_PATTERN
+from maxd.workers.profiles import Profile
 
 PREFIX: Final = "MAXD_"
 """What the environment variable of every setting begins with."""
+
+PROFILE_TABLES: Final = "profile_tables"
+"""The attribute of `Config` for the tables `[profiles.NAME]`."""
 
 # `title` says in words what the pattern allows.
 _ModelId = Annotated[
@@ -112,12 +117,9 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(description="Whether a field that would have no effect is refused."),
     ] = False
     show_thinking: Annotated[
-        tuple[Literal["agent", "chat"], ...],
-        Meta(
-            description="Profiles whose model's thinking is sent to the client.",
-            max_length=2,
-        ),
-    ] = ("agent", "chat")
+        tuple[ProfileName, ...],
+        Meta(description="Profiles whose model's thinking is sent to the client.", max_length=64),
+    ] = ("agent", "chat", "openclaw")
 
 
 class Cli(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -246,26 +248,6 @@ class Responses(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 1024
 
 
-class Profiles(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What profiles have in common."""
-
-    directory: Annotated[
-        AbsolutePath,
-        Meta(
-            description="Working directory of the workers; empty is a folder of maxd's own "
-            "in the user's data directory.",
-        ),
-    ] = ""
-    lenient: Annotated[
-        tuple[Literal["agent", "chat"], ...],
-        Meta(
-            description="Profiles whose workers go on although the last user message of the "
-            "turn before has vanished from the history.",
-            max_length=2,
-        ),
-    ] = ()
-
-
 class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The log, which goes to stderr."""
 
@@ -303,6 +285,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     conversations: Conversations = field(default_factory=Conversations)
     responses: Responses = field(default_factory=Responses)
     profiles: Profiles = field(default_factory=Profiles)
+    profile_tables: dict[str, ProfileTable] = field(default_factory=dict)
+    """The tables `[profiles.NAME]`, by name. They stand in the file only."""
     notify: Notify = field(default_factory=Notify)
     log: Log = field(default_factory=Log)
     state: State = field(default_factory=State)
@@ -315,6 +299,14 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """`profiles.directory`, or a folder in the place the platform has for data."""
         return _directory(
             self.profiles.directory, platformdirs.user_data_path("maxd") / "workspace"
+        )
+
+    def make_profiles(self) -> dict[str, Profile]:
+        """All profiles, by name. Raises ValueError that says what is wrong with them."""
+        return make_profiles(
+            self.profile_tables,
+            directory=self.working_directory(),
+            lenient=self.profiles.lenient,
         )
 
 
@@ -353,6 +345,8 @@ class Setting(Struct, frozen=True, kw_only=True):
 def settings() -> Iterator[Setting]:
     """Every setting, in the order of the file."""
     for table in msgspec.structs.fields(Config):
+        if table.name == PROFILE_TABLES:
+            continue
         if not (isinstance(table.type, type) and issubclass(table.type, Struct)):
             yield Setting(table=table.name, key=None, annotation=table.type, default={})
             continue
@@ -365,8 +359,18 @@ def settings() -> Iterator[Setting]:
             )
 
 
+def profile_settings(name: str) -> Iterator[Setting]:
+    """The settings of `[profiles.NAME]`."""
+    for entry in msgspec.structs.fields(ProfileTable):
+        yield Setting(
+            table=f"profiles.{name}", key=entry.name, annotation=entry.type, default=UNSET
+        )
+
+
 def _allowed(info: inspect.Type) -> str:
     match info:
+        case inspect.UnionType():
+            return ", or ".join(_allowed(each) for each in info.types)
         case inspect.Metadata(extra_json_schema={"title": str(words)}):
             return words
         case inspect.Metadata():
@@ -378,7 +382,7 @@ def _allowed(info: inspect.Type) -> str:
         case inspect.FloatType():
             return f"a number from {info.ge:g} to {info.le:g}"
         case inspect.LiteralType():
-            return "one of " + ", ".join(str(value) for value in info.values)
+            return "one of " + ", ".join(str(value) or "empty" for value in info.values)
         case inspect.VarTupleType():
             return f"a list of at most {info.max_length}, each {_allowed(info.item_type)}"
         case inspect.DictType():

@@ -17,6 +17,8 @@ from maxd.workers.turn import Effort, Turn
 
 LOGPROBS = "message.output_text.logprobs"
 SEALED = "reasoning.encrypted_content"
+MOST_REFERRED = 1000
+"""Responses whose items one request may refer to: each is looked up."""
 _EFFORTS: Mapping[str, Effort] = {
     "none": "none",
     "minimal": "low",
@@ -96,7 +98,7 @@ class Parsed(Struct, frozen=True, kw_only=True):
     @property
     def references(self) -> set[str]:
         """The ids of the responses whose items are referred to. Raises BadRequest for an item of
-        none."""
+        none, and for more than `MOST_REFERRED`."""
         found = set()
         for index, item in enumerate(self.items):
             if isinstance(item, ItemReference):
@@ -104,6 +106,8 @@ class Parsed(Struct, frozen=True, kw_only=True):
                 if response is None:
                     raise unknown_item(index)
                 found.add(response)
+        if len(found) > MOST_REFERRED:
+            raise BadRequest("items of too many responses are referred to", param="input")
         return found
 
     def resolve(self, known: Mapping[str, Item]) -> "list[Item]":

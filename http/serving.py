@@ -3,15 +3,18 @@
 import socket
 from collections.abc import Sequence
 
+import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon.catalog import Catalog
+from maxd.daemon.observer import Replied
+from maxd.daemon.overview import Overview
 from maxd.daemon.settings import Server
 from maxd.daemon.stored_replies import StoredReplies
 from maxd.daemon.turns import Turns
 from maxd.http import dialects, server
-from maxd.http.app import Service, make_app
+from maxd.http.app import Service, make_app, route_names
 from maxd.http.barrier import Barrier
 from maxd.http.connection import Limits
 from maxd.http.front import Front, with_request_id
@@ -34,11 +37,12 @@ async def serve_http(
     catalog: Catalog,
     shutdown: trio.Event,
     *,
+    overview: Overview | None = None,
     replies: StoredReplies | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Answer HTTP requests on `sockets`, which it closes, until `shutdown`. Without `replies` none
-    are stored."""
+    """Answer HTTP requests on `sockets`, which it closes, until `shutdown`. Without an `overview`
+    there are no operator's pages, and without `replies` none are stored."""
     service = Service(
         turns=turns,
         find_model=catalog.find,
@@ -46,6 +50,8 @@ async def serve_http(
         searches=lambda profile: BUILT_IN[profile].tools == "all",
         replies=replies,
         version=version,
+        overview=overview,
+        shutdown=shutdown,
     )
     app = make_app(
         service,
@@ -54,7 +60,8 @@ async def serve_http(
             heartbeat_seconds=settings.heartbeat_seconds,
             hold_status_seconds=settings.hold_status_seconds,
             strict_fields=settings.strict_fields,
-            show_thinking=settings.show_thinking,
+            # Tools are shown as thinking.
+            show_thinking=(*settings.show_thinking, *_showing_tools(catalog)),
         ),
     )
     policy = Policy(
@@ -66,8 +73,22 @@ async def serve_http(
     def report(incident: Incident) -> None:
         log.warning("incident", place=incident.place, error=incident.error)
 
+    def replied(reply: Replied) -> None:
+        if overview is not None:
+            overview.observer.replied(reply)
+        # Those with a turn have a line of their own.
+        if not reply.turn:
+            refused = (reply.status or 500) >= 400
+            tell = log.info if refused else log.debug
+            tell("request refused" if refused else "request", **msgspec.structs.asdict(reply))
+
     await server.serve(
-        Front(Guarded(Barrier(app, report), policy), dialects.render),
+        Front(
+            Guarded(Barrier(app, report), policy),
+            dialects.render,
+            on_reply=replied,
+            name_route=route_names(app),
+        ),
         sockets,
         render=with_request_id(render),
         report=report,
@@ -79,3 +100,7 @@ async def serve_http(
         ),
         task_status=task_status,
     )
+
+
+def _showing_tools(catalog: Catalog) -> list[str]:
+    return [name for name, profile in catalog.profiles.items() if profile.show_tools]

@@ -23,6 +23,7 @@ EXCEPTION = Path("daemon/main.py")
 # Decisions are plain code: they are tested by calls, with neither tasks nor clocks.
 PURE = (
     "workers/activity.py",
+    "workers/account_limits.py",
     "workers/turn.py",
     "workers/faults.py",
     "workers/launch.py",
@@ -36,32 +37,48 @@ PURE = (
     "workers/protocol.py",
     "workers/phases.py",
     "workers/policy.py",
+    "workers/schemas.py",
     "workers/recorder.py",
     "workers/profiles.py",
+    "workers/rules.py",
+    "workers/tools.py",
     "workers/models.py",
     "workers/states.py",
     "workers/verdict.py",
     "workers/loopback/reply.py",
     "workers/loopback/script.py",
     "workers/loopback/wire.py",
+    "daemon/account.py",
     "daemon/backoff.py",
     "daemon/catalog.py",
+    "daemon/chronicle.py",
     "daemon/config.py",
     "daemon/cut.py",
     "daemon/effects.py",
     "daemon/fair_queue.py",
+    "daemon/history.py",
+    "daemon/labels.py",
     "daemon/lineage.py",
     "daemon/notices.py",
+    "daemon/metrics.py",
+    "daemon/observer.py",
     "daemon/recent_keys.py",
     "daemon/refill.py",
+    "daemon/renewal.py",
     "daemon/slots.py",
     "daemon/starts.py",
     "daemon/conversation.py",
     "daemon/conversations.py",
+    "daemon/profile_settings.py",
     "daemon/release.py",
     "daemon/reply.py",
     "daemon/scheduler.py",
     "daemon/settings.py",
+    "http/account_headers.py",
+    "daemon/status.py",
+    "daemon/status_parts.py",
+    "daemon/status_table.py",
+    "daemon/turn_facts.py",
     "http/anthropic_body.py",
     "http/anthropic_conversation.py",
     "http/anthropic_errors.py",
@@ -74,6 +91,7 @@ PURE = (
     "http/data_urls.py",
     "http/decoding.py",
     "http/dialect.py",
+    "http/errors_doc.py",
     "http/dialects.py",
     "http/field_table.py",
     "http/image_size.py",
@@ -96,6 +114,8 @@ PURE = (
     "http/responses_request.py",
     "http/responses_thinking.py",
     "http/responses_tools.py",
+    "http/schemas.py",
+    "http/streaming_header.py",
     "http/wishes.py",
 )
 # The modules of each dialect, by how their names begin.
@@ -159,7 +179,7 @@ def test_dialects_know_nothing_of_one_another(path: Path) -> None:
 
 def test_each_dialect_has_modules() -> None:
     found = {dialect_of(path.stem) for path in modules() if path.parts[0] == "http"}
-    assert {"chat", "responses"} <= found
+    assert found == {None, *DIALECTS}
 
 
 @pytest.mark.parametrize("path", modules(), ids=str)
@@ -189,8 +209,11 @@ def test_the_wheel_holds_every_module(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if name.endswith(".py")}
+        pages = {name for name in archive.namelist() if name.startswith("maxd/http/dashboard/")}
         archive.extractall(tmp_path / "installed")
     assert held == {f"maxd/{path}" for path in modules()}
+    files = (path for path in (ROOT / "http/dashboard").iterdir())
+    assert pages == {f"maxd/http/dashboard/{path.name}" for path in files}
     names = sorted(name[:-3].replace("/", ".").removesuffix(".__init__") for name in held)
     code = [
         "import sys",

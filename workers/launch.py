@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from maxd.workers.policy import Decisions
 from maxd.workers.profiles import Profile, command_line
 
 
@@ -12,7 +13,7 @@ class Launch(Struct, frozen=True, kw_only=True):
 
     `resume` is the id of the CLI's session to go on with. `directory` must be the one in which
     that was made. A worker whose session cannot be resumed ends with SessionLost. `nice` lowers its
-    priority, as nice(1) does.
+    priority, as nice(1) does. `decisions` counts what its policy answers.
     """
 
     id: str
@@ -26,6 +27,7 @@ class Launch(Struct, frozen=True, kw_only=True):
     resume: str | None = None
     ask_models: bool = False
     nice: int = 0
+    decisions: Decisions | None = None
 
     def argv(self) -> list[str]:
         """The command line. Raises ValueError as `command_line` does."""

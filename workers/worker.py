@@ -12,7 +12,7 @@ from msgspec import Struct
 from maxd.workers.activity import TurnWatch
 from maxd.workers.faults import Fault, ProtocolBroken, SessionLost, WorkerDied, WorkerStartFailed
 from maxd.workers.launch import Launch
-from maxd.workers.phases import WAITING
+from maxd.workers.phases import WAITING, Phase
 from maxd.workers.process import Killed, Process, open_process
 from maxd.workers.profiles import environment
 from maxd.workers.progress import wait_overdue, watch_turn
@@ -57,14 +57,13 @@ class Ended(Struct, frozen=True):
 class Worker:
     """One CLI process, used for the turns of one conversation at a time.
 
-    `live` is the task that owns it. The other methods are called by the supervisor's task and
-    only leave word for `live`.
+    `live` is the task that owns it; the other methods are the supervisor's, and leave it word.
     """
 
     def __init__(self, launch: Launch) -> None:
         self.launch = launch
         self._process: Process | None = None
-        self._protocol = Protocol(launch.profile)
+        self._protocol = Protocol(launch.profile, decisions=launch.decisions)
         self._life = trio.CancelScope()
         self._conversation = trio.CancelScope()
         self._assigned = trio.Event()
@@ -83,8 +82,7 @@ class Worker:
         self._stderr_ended = trio.Event()
 
     def __repr__(self) -> str:
-        pid = None if self._process is None else self._process.pid
-        return f"<Worker {self.launch.id}, pid {pid}, {self._protocol.phase.name.lower()}>"
+        return f"<Worker {self.launch.id}, pid {self.pid}, {self._protocol.phase.name.lower()}>"
 
     @property
     def pid(self) -> int | None:
@@ -94,9 +92,7 @@ class Worker:
     def resident_bytes(self) -> int:
         """Memory that the process holds; 0 when it is gone."""
         try:
-            return (
-                0 if self._process is None else psutil.Process(self._process.pid).memory_info().rss
-            )
+            return 0 if self.pid is None else int(psutil.Process(self.pid).memory_info().rss)
         except psutil.NoSuchProcess:
             return 0
 
@@ -106,15 +102,14 @@ class Worker:
         return self._protocol.record
 
     @property
+    def gave_up(self) -> bool:
+        """Whether the CLI has called its last turn an error: what it holds is not to be trusted."""
+        return self._protocol.phase is Phase.OVER
+
+    @property
     def pending(self) -> tuple[str, ...]:
         """The ids of the calls whose results it waits for, after a turn that ended with them."""
         return self._protocol.pending
-
-    @property
-    def session(self) -> str | None:
-        """The id of the CLI's transcript of this conversation; None before the first turn has
-        finished, and where the profile keeps none."""
-        return self.record.session
 
     def assign_nowait(
         self, turn: Turn, outbox: Outbox, known: int = 0, *, reset: bool = False
@@ -130,7 +125,7 @@ class Worker:
 
         Raises RuntimeError for a reset of a worker with tools, or when it holds messages already.
         """
-        if reset and (known or self.launch.profile.tools != "none"):
+        if reset and (known or self.launch.profile.has_tools):
             raise RuntimeError("this worker cannot be reset for this turn")
         self._turn, self._outbox, self._known, self._reset = turn, outbox, known, reset
         self._used = True

@@ -264,6 +264,57 @@ def test_thinking_is_a_summary_where_it_is_asked_for(client: openai.OpenAI) -> N
     assert [item.type for item in plain.output] == ["message"]
 
 
+def test_a_conversation_goes_on_in_the_other_dialect(
+    daemon: DaemonProcess, model: LoopbackProcess
+) -> None:
+    words = [f"{number} {directive(text=f'answer {number}')}" for number in range(3)]
+    with daemon.client() as client:
+        chat = client.chat.completions.create(
+            model=MODEL,
+            messages=[
+                {"role": "system", "content": "Count."},
+                {"role": "user", "content": words[0]},
+            ],
+        )
+        assert chat.choices[0].message.content == "answer 0"
+        response = client.responses.create(
+            model=MODEL,
+            instructions="Count.",
+            input=[
+                {"role": "user", "content": words[0]},
+                {"role": "assistant", "content": "answer 0"},
+                {"role": "user", "content": words[1]},
+            ],
+        )
+        assert response.output_text == "answer 1"
+        chat = client.chat.completions.create(
+            model=MODEL,
+            messages=[
+                {"role": "system", "content": "Count."},
+                {"role": "user", "content": words[0]},
+                {"role": "assistant", "content": "answer 0"},
+                {"role": "user", "content": words[1]},
+                {"role": "assistant", "content": "answer 1"},
+                {"role": "user", "content": words[2]},
+            ],
+        )
+        assert chat.choices[0].message.content == "answer 2"
+    assert [len(messages) for messages in model.conversations()] == [1, 3, 5]
+    turns = [daemon.wait_log("turn") for _ in range(3)]
+    assert [turn["continued"] for turn in turns] == [False, True, True]
+    assert len({turn["worker"] for turn in turns}) == 1
+
+
+def test_an_answer_that_is_too_long_is_cut(client: openai.OpenAI) -> None:
+    asked = directive(words=2000, pace=0.001)
+    response = client.responses.create(model=MODEL, input=asked, max_output_tokens=20)
+    assert response.status == "incomplete"
+    assert response.incomplete_details is not None
+    assert response.incomplete_details.reason == "max_output_tokens"
+    assert len(response.output_text.split()) < 200
+    assert client.responses.retrieve(response.id) == response
+
+
 def test_an_item_may_be_named_instead_of_sent(
     client: openai.OpenAI, model: LoopbackProcess
 ) -> None:

@@ -114,6 +114,10 @@ class Rig:
         """The turn fails, in one of the ways of FAILURES."""
         raise NotImplementedError
 
+    def stop(self, reason: str) -> None:
+        """Each message of the model is "as far as " and ends with this stop reason."""
+        raise NotImplementedError
+
     def cut(self, tokens: int) -> None:
         """The model's stream is cut after `tokens` of "one two three four"; what follows is the
         answer "second answer"."""
@@ -141,6 +145,10 @@ class FakeRig(Rig):
 
     def fail(self, kind: str) -> None:
         self.knob("ANSWER", kind)
+
+    def stop(self, reason: str) -> None:
+        self.knob("ANSWER", reason)
+        self.knob("TEXT", "as far as ")
 
     def cut(self, tokens: int) -> None:
         self.knob("ANSWER", f"cut={tokens}")
@@ -195,6 +203,9 @@ class RealRig(Rig):
             assert kind == "too_long"
             words = "prompt is too long: 210000 tokens > 200000 maximum"
             self.replies = [Reply(error=Error(400, message=words))]
+
+    def stop(self, reason: str) -> None:
+        self.replies = [Reply(text="as far as ", stop_reason=reason)]
 
     def cut(self, tokens: int) -> None:
         # With a pace, because what is still in the socket when it is cut is lost.

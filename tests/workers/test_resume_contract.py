@@ -405,7 +405,7 @@ async def test_what_has_no_tools_or_no_turn_leaves_nothing(rig: Rig) -> None:
             if profile is CHAT:
                 async with life.assign(turn(("user", "hello"))) as inbox:
                     assert [piece async for piece in inbox]
-                assert (life.worker.session, life.worker.record.last_line) == (None, None)
+                assert (life.worker.record.session, life.worker.record.last_line) == (None, None)
                 assert life.worker.record.context_window == 200_000
             life.worker.kill_nowait()
             await life.wait_ended()

@@ -57,6 +57,15 @@ class Dialect(Struct, frozen=True, kw_only=True):
     least: Callable[[str], dict[str, Any]]
     checks: tuple[Check, ...]
 
+    @property
+    def ignored_fields(self) -> tuple[Check, ...]:
+        """The fields of its requests that have no effect."""
+        return tuple(
+            check
+            for check in self.checks
+            if check.group == "fields" and check.verdict is Verdict.IGNORED
+        )
+
 
 def honoured(group: str, name: str, **fields: Any) -> Check:
     return Check(group=group, name=name, verdict=Verdict.HONOURED, **fields)

@@ -132,7 +132,8 @@ CHECKS: tuple[Check, ...] = (
             "model": AGENT_MODEL,
             "tools": [{"type": "web_search_20250305", "name": "web_search"}],
         },
-        upstream={"tools": [{"name": "WebSearch"}]},
+        # Among the tools that the model loads when it wants them.
+        upstream=given({"text": "WebSearch"}, role="system"),
     ),
     refused(
         "fields",
