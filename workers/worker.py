@@ -177,8 +177,11 @@ class Worker:
             if self._outbox is not None:
                 self._outbox.close()
             if self._process is not None:
-                # An orderly end lets the user's MCP servers close; anything else gets no time.
-                killed = await self._process.kill(GRACE_SECONDS if self._finished else 0.0)
+                # An orderly end lets the user's MCP servers close; anything else gets no time. One
+                # whose calls wait takes the end of its stdin for their failure, and would ask the
+                # model what to do now (seen with 2.1.330).
+                orderly = self._finished and self._protocol.phase is Phase.IDLE
+                killed = await self._process.kill(GRACE_SECONDS if orderly else 0.0)
                 await self._process.aclose()
                 stuck = killed is Killed.STUCK
         return Ended(fault, stuck, self._stderr.decode(errors="replace"))

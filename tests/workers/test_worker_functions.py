@@ -373,3 +373,17 @@ async def test_a_parked_worker_that_goes_on_by_itself_ends(real_rig: RealRig) ->
         with trio.fail_after(20):
             ended = await life.wait_ended()
     assert isinstance(ended.fault, ProtocolBroken | WorkerDied)
+
+
+async def test_a_parked_worker_that_is_ended_asks_the_model_nothing_more(
+    real_rig: RealRig,
+) -> None:
+    rig = real_rig
+    rig.replies = [calling(call("clock")), Reply(text="Without it.")]
+    async with trio.open_nursery() as nursery:
+        life = await start_worker(nursery, rig.launch(CHAT))
+        assert stop_of(await life.answer(ASKED)) == "tool_use"
+        life.worker.kill_nowait()
+        ended = await life.wait_ended()
+    assert ended.fault is None
+    assert model_of(rig).count == 1
