@@ -4,27 +4,31 @@ import argparse
 import ipaddress
 import os
 import resource
-import socket
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon import config as configuration
+from maxd.daemon import service_command
 from maxd.daemon.catalog import Catalog
 from maxd.daemon.config import ConfigError
 from maxd.daemon.demo import Demo
+from maxd.daemon.inherited import NotASocket
 from maxd.daemon.ledger import Ledger, StateError
 from maxd.daemon.lifecycle import Stopped
 from maxd.daemon.logs import configure, get_logger
+from maxd.daemon.sd_notify import VARIABLES, Notifier
 from maxd.daemon.service import limits, run
 from maxd.daemon.settings import Config
 from maxd.daemon.settings_doc import example_toml
-from maxd.http.server import PortTaken, open_sockets
+from maxd.http.listeners import Listeners, SocketTaken, open_listeners
+from maxd.http.server import PortTaken
 from maxd.http.serving import serve_http
 from maxd.workers.faults import ModelNotFound
 from maxd.workers.process import sweep_marked
@@ -40,6 +44,9 @@ EX_INTERRUPTED = 130
 # Each worker takes about six descriptors, each client one.
 WANTED_FILES = 65536
 
+# Accepted just before a restart, a request has this long to arrive and still be served.
+HANDOVER_SECONDS = 0.25
+
 Serving = Callable[[], Awaitable[None]]
 
 
@@ -52,6 +59,8 @@ def main(argv: list[str] | None = None) -> int:
         case "config":
             print(example_toml(), end="")
             return 0
+        case "service":
+            return _configured(options.config, partial(service_command.service, options))
         case _:
             overrides = {
                 "server.host": options.host,
@@ -59,6 +68,15 @@ def main(argv: list[str] | None = None) -> int:
                 "log.format": options.log_format,
             }
             return serve(options.config, overrides)
+
+
+def _configured(path: Path | None, command: Callable[[Config], int]) -> int:
+    """Run a command that needs the configuration. Returns its exit code."""
+    try:
+        config = configuration.load(path, os.environ, {}, not_settings={MARKER})
+    except ConfigError as error:
+        return _fail(EX_CONFIG, *error.problems)
+    return command(config)
 
 
 def serve_alias(argv: list[str] | None = None) -> int:
@@ -110,34 +128,38 @@ def _guarded(config: Config, environment: Mapping[str, str], show: Demo | None) 
     code = 0
     try:
         with Ledger(config.state_directory()) as ledger:
-            sockets = _listen(config, show)
+            listeners = _listen(config, environment, show)
             try:
-                trio.run(_everything, config, environment, ledger, sockets, log, show)
+                trio.run(_everything, config, environment, ledger, listeners, log, show)
             except* Stopped:
                 code = EX_INTERRUPTED
+            finally:
+                listeners.close()
     except StateError as error:
         return _fail(EX_TEMPFAIL, str(error))
     except PortTaken as error:
         return _fail(EX_UNAVAILABLE, f"{error}; choose another with --port or server.port.")
+    except (SocketTaken, NotASocket) as error:
+        return _fail(EX_UNAVAILABLE, str(error))
     except OSError as error:
         return _fail(EX_CANTCREAT, f"cannot start: {error.strerror or error}")
     return code
 
 
-def _listen(config: Config, show: Demo | None) -> list[socket.socket]:
+def _listen(config: Config, environment: Mapping[str, str], show: Demo | None) -> Listeners:
     try:
-        return open_sockets(config.server.host, config.server.port)
+        return open_listeners(config.server, environment)
     except PortTaken:
         if show is None or show.port_is_wanted:
             raise
-        return open_sockets(config.server.host, 0)
+        return open_listeners(msgspec.structs.replace(config.server, port=0), {})
 
 
 async def _everything(
     config: Config,
     environment: Mapping[str, str],
     ledger: Ledger,
-    sockets: list[socket.socket],
+    listeners: Listeners,
     log: FilteringBoundLogger,
     show: Demo | None,
 ) -> None:
@@ -146,14 +168,27 @@ async def _everything(
         swept = await sweep_marked(earlier.id)
         log.warning("an earlier run did not end cleanly", processes_killed=len(swept))
     ledger.mark_swept()
-    where = f"http://{config.server.host}:{sockets[0].getsockname()[1]}"
-    front = partial(serve_http, config.server, sockets, version("maxd"), log)
+    notifier = Notifier(environment)
+    environment = {name: environment[name] for name in environment if name not in VARIABLES}
+    where = listeners.where
+    front = partial(serve_http, config.server, listeners, version("maxd"), log)
+    # Without a manager that hands the socket on, later requests are refused with a reason.
+    settle_seconds = HANDOVER_SECONDS if listeners.handed_over else 0.0
     async with trio.open_nursery() as nursery:
         if show is not None:
             await nursery.start(show.serve_model)
             environment = show.environment
         on_serving = partial(_announce, log, where) if show is None else partial(show.play, where)
-        await run(config, environment, ledger.instance.id, log, front, on_serving=on_serving)
+        await run(
+            config,
+            environment,
+            ledger.instance.id,
+            log,
+            front,
+            notifier=notifier,
+            settle_seconds=settle_seconds,
+            on_serving=on_serving,
+        )
         nursery.cancel_scope.cancel()
 
 
@@ -188,5 +223,6 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--log-format", choices=("auto", "text", "json"))
     show = commands.add_parser("demo", help="see it work, without an account or the internet")
     show.add_argument("--port", type=int, help="port to listen on (3456, or any free one)")
+    service_command.add_parser(commands)
     commands.add_parser("config", help="print all settings with their defaults, as TOML")
     return parser

@@ -14,9 +14,11 @@ from maxd.daemon.conversations import Conversations
 from maxd.daemon.index import NAME as INDEX_NAME
 from maxd.daemon.index_writer import IndexWriter
 from maxd.daemon.lifecycle import drain_on_signal
+from maxd.daemon.manager import Health, keep_told
 from maxd.daemon.memory import PER_WORKER, available_memory, worker_budget
 from maxd.daemon.pool import Pool
 from maxd.daemon.probes import Probes
+from maxd.daemon.sd_notify import Notifier
 from maxd.daemon.settings import Config
 from maxd.daemon.slots import Key, Limits
 from maxd.daemon.transcripts import Transcripts
@@ -32,12 +34,14 @@ RELIEF_SECONDS = 5.0
 
 
 class Front(Protocol):
-    """Serves turns until `shutdown` is set and its replies have ended."""
+    """Serves turns until `shutdown` is set and its replies have ended. `draining` is set before:
+    what another process can accept in its place is to be left to that."""
 
     def __call__(
         self,
         turns: Turns,
         catalog: Catalog,
+        draining: trio.Event,
         shutdown: trio.Event,
         /,
         *,
@@ -52,18 +56,22 @@ async def run(
     log: FilteringBoundLogger,
     front: Front,
     *,
+    notifier: Notifier | None = None,
+    settle_seconds: float = 0.0,
     on_serving: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Run the daemon until it is told to stop by a signal.
 
     `environment` is what workers inherit; `instance` marks their process trees. `on_serving` is
-    run once requests are answered. Raises lifecycle.Stopped at a second signal. Cancelling ends
-    everything at once; the workers' trees are gone when this returns.
+    run once requests are answered; `notifier` is what the service manager hears. The
+    `settle_seconds` are drain_on_signal's. Raises lifecycle.Stopped at a second signal.
+    Cancelling ends everything at once; the workers' trees are gone when this returns.
     """
     catalog = Catalog(config.models)
     directory = config.working_directory()
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    shutdown = trio.Event()
+    draining, shutdown = trio.Event(), trio.Event()
+    tell = notifier or Notifier({})
 
     def launch(worker: str, key: Key, session: str | None) -> Launch:
         marker = f"{instance}/{worker}"
@@ -92,6 +100,10 @@ async def run(
             pool.open()
         else:
             pool.close(fault)
+
+    def stopping() -> None:
+        draining.set()
+        tell.stopping(f"stopping, {turns.running} turns running")
 
     def worker_ready(readiness: Readiness) -> None:
         catalog.note(readiness)
@@ -131,6 +143,13 @@ async def run(
         transcripts=transcripts,
     )
     backend = Backend(config.cli.path, environment, log, backend_changed)
+    health = Health(
+        pool.counts,
+        lambda: pool.queued,
+        lambda: turns.running,
+        lambda: None if pool.fault is None else pool.fault.message,
+        keeps_spares=bool(config.pool.spares and config.pool.warm),
+    )
     async with trio.open_nursery() as everything:
         drain = partial(
             drain_on_signal,
@@ -139,6 +158,8 @@ async def run(
             drain_seconds=config.server.drain_seconds,
             stop_serving=shutdown.set,
             log=log,
+            on_stopping=stopping,
+            settle_seconds=settle_seconds,
         )
         await everything.start(drain)
         await everything.start(backend.run)
@@ -146,7 +167,8 @@ async def run(
         conversations.restore(await everything.start(index.run))
         everything.start_soon(transcripts.run)
         async with trio.open_nursery() as serving:
-            await serving.start(front, turns, catalog, shutdown)
+            await serving.start(front, turns, catalog, draining, shutdown)
+            everything.start_soon(keep_told, tell, health)
             everything.start_soon(probes.run)
             everything.start_soon(relieve_memory, pool)
             if on_serving is not None:

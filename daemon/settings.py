@@ -70,6 +70,17 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     port: Annotated[
         int, Meta(description="Port to listen on; 0 takes any free port.", ge=0, le=65535)
     ] = 3456
+    unix_socket: Annotated[
+        _Path,
+        Meta(description="A UNIX socket to listen on as well, for this user alone (mode 0600)."),
+    ] = ""
+    admin_socket: Annotated[
+        _Path,
+        Meta(
+            description="A UNIX socket for the operator's pages (`/`, `/status`, `/metrics`), "
+            "which are then nowhere else."
+        ),
+    ] = ""
     max_body_bytes: Annotated[
         int,
         Meta(

@@ -244,6 +244,8 @@ class Turns:
         self.conversations = conversations
         self._log = log
         self._on_fault = on_fault
+        self.refusal: Fault | None = None
+        """Why no turn may begin; None while they may."""
         self._running: set[TurnStream] = set()
         self._idle = trio.Event()
         self._idle.set()
@@ -252,6 +254,10 @@ class Turns:
     def running(self) -> int:
         """Turns that have begun and not ended, those in the queue included."""
         return len(self._running)
+
+    def refuse(self, fault: Fault) -> None:
+        """Let no turn begin from now on; those that wait for a worker have begun."""
+        self.refusal = fault
 
     def stop(self, fault: Fault) -> None:
         """End every running turn with `fault`."""
@@ -285,8 +291,11 @@ class Turns:
         """Run `turn`, of the conversation `conversation_id` if that is given.
 
         Leaving the block before Finished, or by an exception, kills its worker. Raises what
-        `Conversations.claim` raises.
+        `Conversations.claim` raises, or the `refusal`.
         """
+        if self.refusal is not None:
+            # A fault of its own, as in `stop`.
+            raise copy(self.refusal)
         claim = self.conversations.claim(turn, client, conversation_id)
         profile = self._profiles[turn.profile]
         stream = TurnStream(

@@ -1,8 +1,5 @@
 """The front put together: routes, guard and server on listening sockets."""
 
-import socket
-from collections.abc import Sequence
-
 import trio
 from structlog.typing import FilteringBoundLogger
 
@@ -15,6 +12,7 @@ from maxd.http.connection import Limits
 from maxd.http.front import Front, with_request_id
 from maxd.http.guard import Guarded, Policy
 from maxd.http.http1 import Incident
+from maxd.http.listeners import Listeners
 from maxd.http.openai_errors import render
 from maxd.http.replying import Settings
 
@@ -24,16 +22,18 @@ GRACEFUL_SECONDS = 2.0
 
 async def serve_http(
     settings: Server,
-    sockets: Sequence[socket.socket],
+    listeners: Listeners,
     version: str,
     log: FilteringBoundLogger,
     turns: Turns,
     catalog: Catalog,
+    draining: trio.Event,
     shutdown: trio.Event,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Answer HTTP requests on `sockets`, which it closes, until `shutdown`."""
+    """Answer HTTP requests on `listeners`, which it closes, until `shutdown`; from `draining` on
+    no new connection is accepted on what the next daemon is handed too."""
     service = Service(
         turns=turns,
         find_model=catalog.find,
@@ -59,10 +59,11 @@ async def serve_http(
 
     await server.serve(
         Front(Guarded(app, policy, render), render),
-        sockets,
+        listeners.main,
         render=with_request_id(render),
         report=report,
         shutdown=shutdown,
+        draining=draining if listeners.handed_over else None,
         limits=Limits(
             connections=settings.max_connections,
             send_seconds=settings.send_timeout_seconds,

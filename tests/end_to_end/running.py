@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -78,7 +78,13 @@ class DaemonProcess:
     """`maxd serve` on a free port, with a state directory and home of its own."""
 
     def __init__(
-        self, root: Path, base_url: str, variables: Mapping[str, str] | None = None
+        self,
+        root: Path,
+        base_url: str,
+        variables: Mapping[str, str] | None = None,
+        *,
+        command: Sequence[str] = (sys.executable, "-m", "maxd.daemon", "serve"),
+        pass_fds: Sequence[int] = (),
     ) -> None:
         home = root / "home"
         home.mkdir(exist_ok=True)
@@ -95,7 +101,8 @@ class DaemonProcess:
             **(variables or {}),
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "maxd.daemon", "serve"],
+            command,
+            pass_fds=pass_fds,
             env=self.environment,
             stderr=subprocess.PIPE,
             text=True,
