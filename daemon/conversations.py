@@ -8,7 +8,7 @@ request without any earlier answer is taken to bring new messages alone, and onl
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct
 
@@ -16,7 +16,7 @@ from maxd.daemon import lineage
 from maxd.daemon.conversation import Conversation
 from maxd.daemon.lineage import Head
 from maxd.workers.faults import BadRequest, ConversationBusy
-from maxd.workers.turn import Finished, Turn, TurnRecord
+from maxd.workers.turn import Finished, Part, Turn, TurnRecord
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
@@ -136,7 +136,12 @@ class Conversations:
         return claim
 
     def finish(
-        self, claim: Claim, reply: str, finished: Finished, record: TurnRecord
+        self,
+        claim: Claim,
+        reply: Sequence[Part],
+        finished: Finished,
+        record: TurnRecord,
+        pending: tuple[str, ...] = (),
     ) -> Conversation:
         """A turn's client has its whole reply. Returns its conversation, at its new head, of which
         no session on disk is known until its transcript has been written."""
@@ -175,6 +180,7 @@ class Conversations:
         conversation.context_tokens = record.context_tokens
         conversation.context_window = record.context_window
         conversation.session = conversation.session_line = None
+        conversation.pending = pending
         self._claimed.discard(name)
         self._offer(conversation)
         self._on_change(conversation)

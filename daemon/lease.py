@@ -35,6 +35,8 @@ class Lease:
         self.lenient: bytes | None = None
         # What it may be reset to afterwards; None where it may not.
         self.root: bytes | None = None
+        # Whether its calls wait for results.
+        self.parked = False
         # Why it was refused, or what ended the turn.
         self.fault: Fault | None = None
         self.finished = False
@@ -109,6 +111,8 @@ class Lease:
             if any(isinstance(event, RoundStarted) for event in batch):
                 self._on_answering()
             self.finished = isinstance(batch[-1], Finished)
+            last = batch[-1]
+            self.parked = isinstance(last, Finished) and last.stop_reason == "tool_use"
 
     def close(self) -> None:
         """End the lease, or the wait for it. The worker dies unless `head` says what it holds.

@@ -8,7 +8,7 @@ Clients hand back what they were sent in other clothes: a string becomes a list 
 space at the end is trimmed. Such things are made the same before hashing, and nothing else is.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any, NewType
 
@@ -70,13 +70,20 @@ def history(turn: Turn, scope: str) -> tuple[Head | None, int]:
     return found, count
 
 
-def after_reply(turn: Turn, scope: str, reply: str, base: Head | None = None) -> Head | None:
+def after_reply(
+    turn: Turn, scope: str, reply: Sequence[Part], base: Head | None = None
+) -> Head | None:
     """The head of a worker that has answered `turn` with `reply`, as the client saw it; `base` is
     what the turn's messages follow where they are not the whole history. None for a blank
     reply: clients leave it out of the history they send back."""
-    if not reply.strip():
+    if is_blank(reply):
         return None
-    return extend(after_messages(turn, scope, base), Message("assistant", (Text(reply),)))
+    return extend(after_messages(turn, scope, base), Message("assistant", tuple(reply)))
+
+
+def is_blank(reply: Sequence[Part]) -> bool:
+    """Whether a reply says nothing and calls nothing."""
+    return all(isinstance(part, Text) and not part.text.strip() for part in reply)
 
 
 def after_blank(turn: Turn, scope: str, base: Head | None = None) -> Head:
@@ -92,7 +99,7 @@ def after_messages(turn: Turn, scope: str, base: Head | None = None) -> Head:
     return head
 
 
-def lenient(turn: Turn, scope: str, reply: str, base: Head | None = None) -> Head | None:
+def lenient(turn: Turn, scope: str, reply: Sequence[Part], base: Head | None = None) -> Head | None:
     """The head that the same worker has for a client which takes its last user message out again:
     that of the same conversation in which the turn's last message had never been. None for a blank
     reply, and where the answer would follow nothing that the user has said.
@@ -110,7 +117,13 @@ def _canonical(message: Message) -> Iterator[str]:
     """Results come back in any order: each names its call."""
     results = [part for part in message.parts if isinstance(part, ToolResult)]
     results.sort(key=lambda result: result.call_id)
-    others = (part for part in message.parts if not isinstance(part, ToolResult))
+    others = [part for part in message.parts if not isinstance(part, ToolResult)]
+    if message.role == "assistant":
+        # Some dialects keep the blocks of an answer, others join its text.
+        texts = [part.text for part in others if isinstance(part, Text)]
+        others = [part for part in others if not isinstance(part, Text)]
+        if joined := "".join(texts):
+            others.insert(0, Text(joined))
     for part in (*results, *others):
         yield from _canonical_part(part)
 

@@ -14,6 +14,7 @@ REFUSED_SECONDS = 5.0
 """The same when requests are refused, as without a login: a restart mends nothing of that, and the
 operator shall read the reason, not a time-out."""
 LOOK_SECONDS = 1.0
+_NOT_READY = (State.STARTING, State.ENDING, State.GONE, State.STUCK)
 
 
 class Health:
@@ -46,8 +47,8 @@ class Health:
             return False
         counts = self._counts()
         # A first request may have taken the spare already.
-        waiting = counts[State.SPARE] + counts[State.LEASED] + counts[State.IDLE]
-        return waiting > 0 or not self._keeps_spares
+        begun = sum(counts.values()) - sum(counts[state] for state in _NOT_READY)
+        return begun > 0 or not self._keeps_spares
 
     @property
     def line(self) -> str:

@@ -15,7 +15,7 @@ from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon.lease import Lease
 from maxd.daemon.scheduler import Scheduler
-from maxd.daemon.slots import Key, Limits, Slot
+from maxd.daemon.slots import WAITING, Key, Limits, Slot
 from maxd.workers.faults import Fault, ModelNotFound
 from maxd.workers.states import State
 from maxd.workers.worker import Launch, Readiness, Worker
@@ -212,6 +212,7 @@ class Pool:
             now,
             head=lease.head if lease.finished else None,
             lenient=lease.lenient,
+            parked=lease.parked,
             root=lease.root if worker.resident_bytes() <= self._reuse_bytes else None,
         )
         self._settle(worker)
@@ -223,7 +224,7 @@ class Pool:
 
     def _waiting_slot(self, worker: Worker) -> Slot | None:
         slot = self._scheduler.slots.get(worker.launch.id)
-        waiting = slot is not None and slot.state in (State.SPARE, State.IDLE)
+        waiting = slot is not None and slot.state in (State.SPARE, *WAITING)
         return slot if waiting else None
 
     async def _freeze_later(self, worker: Worker, turns: int) -> None:

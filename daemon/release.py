@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from maxd.workers.faults import UpstreamFault
-from maxd.workers.turn import Event, Finished, RoundBroken, RoundEnded, TextDelta
+from maxd.workers.turn import CallStarted, Event, Finished, RoundBroken, RoundEnded, TextDelta
 
 
 class Release:
@@ -33,6 +33,11 @@ class Release:
                     self._held.append(event)
                     continue
                 case TextDelta():
+                    self._told = True
+                case CallStarted():
+                    # The client answers this one: what was said before it belongs to the reply.
+                    released.extend(self._held)
+                    self._held.clear()
                     self._told = True
                 case RoundBroken() if self._told:
                     raise UpstreamFault("the service broke off in the middle of the answer")

@@ -11,14 +11,9 @@ from maxd.daemon.effects import Effects
 from maxd.daemon.fair_queue import FairQueue
 from maxd.daemon.recent_keys import RecentKeys
 from maxd.daemon.refill import plan_refill
-from maxd.daemon.slots import Key, Limits, Slot, Slots, Waiter
+from maxd.daemon.slots import WAITING, Key, Limits, Slot, Slots, Waiter
 from maxd.daemon.starts import Starts
-from maxd.workers.faults import (
-    ConversationGone,
-    Fault,
-    Overloaded,
-    SessionLost,
-)
+from maxd.workers.faults import ConversationGone, Fault, Overloaded, SessionLost
 from maxd.workers.states import Happening, State, after
 
 GONE = "the context of this conversation is gone; send its whole history"
@@ -142,21 +137,24 @@ class Scheduler:
         head: bytes | None = None,
         lenient: bytes | None = None,
         root: bytes | None = None,
+        parked: bool = False,
     ) -> None:
-        """A lease has ended. With a `head` the worker waits for its conversation's next turn;
-        without one nobody can claim what it holds, and it is killed. With a `root` it may be reset
-        for another conversation of the same binding."""
+        """A lease has ended. With a `head` the worker waits for its conversation's next turn, or
+        is `parked`; without one nobody can claim what it holds, and it is killed. With a `root` it
+        may be reset for another conversation of the same binding, unless it is parked."""
         slot = self.slots.get(worker)
         if slot is not None and slot.state is State.LEASED:
             if head is None or self._closed is not None:
                 self._kill(slot, reason)
             else:
-                slot.state = after(slot.state, Happening.FINISH)
+                slot.state = after(slot.state, Happening.PARK if parked else Happening.FINISH)
                 self._held.pop(slot.request or "", None)
                 slot.turns += 1
                 slot.request, slot.idle_since = None, now
                 slot.head, slot.lenient = head, lenient
-                slot.root = root if slot.turns < self.limits.reuse_turns else None
+                slot.root = root if slot.turns < self.limits.reuse_turns and not parked else None
+                for oldest in self.slots.parked_beyond(self.limits.max_parked):
+                    self._kill(oldest, "too many are parked")
         self._assign(now)
 
     def forget(self, key: Key, now: float) -> None:
@@ -224,7 +222,7 @@ class Scheduler:
         self._closed = fault
         self._closed_for_good = for_good
         self._refuse_all(fault)
-        for slot in self.slots.of(State.STARTING, State.SPARE, State.IDLE):
+        for slot in self.slots.of(State.STARTING, State.SPARE, *WAITING):
             self._kill(slot, "nothing can be served")
         self._assign(now)
 
@@ -248,7 +246,7 @@ class Scheduler:
             times.append(oldest.since + self.limits.queue_seconds)
         if self._starts.not_before() > now:
             times.append(self._starts.not_before())
-        idle = self.slots.of(State.IDLE)
+        idle = self.slots.of(*WAITING)
         times.extend(slot.idle_since + self.limits.idle_seconds for slot in idle)
         if self._closed is None:
             times.extend(until for until in self._held.values() if until > now)

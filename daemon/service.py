@@ -198,5 +198,6 @@ def limits(config: Config, catalog: Catalog) -> Limits:
         queue_length=pool.queue_length,
         queue_seconds=pool.queue_seconds,
         reuse_turns=pool.reuse_turns,
+        max_parked=pool.max_parked or max(1, workers // 2),
         idle_seconds=config.conversations.idle_minutes * 60,
     )

@@ -190,6 +190,15 @@ class Pool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             le=100_000,
         ),
     ] = 600
+    max_parked: Annotated[
+        int,
+        Meta(
+            description="Most workers that wait for results of a client's functions; 0 is half of "
+            "all. The one that has waited longest makes room; its conversation goes on elsewhere.",
+            ge=0,
+            le=1024,
+        ),
+    ] = 0
     queue_length: Annotated[
         int, Meta(description="Most requests that wait for a worker.", ge=0, le=100_000)
     ] = 256

@@ -28,6 +28,9 @@ class Limits:
     queue_seconds: float
     idle_seconds: float = 3600.0
     """How long a worker is kept for the next turn of its conversation."""
+    max_parked: int = 1024
+    """How many workers may wait for results of the client's functions; beyond, the one that has
+    waited longest ends, and its conversation is imported when the results come."""
     reuse_after: int = 2
     """Idle conversations of one binding beyond which a new one of it takes over the oldest's
     worker instead of a spare: a reset costs 40 ms of CPU, a process 600."""
@@ -68,6 +71,10 @@ class Slot:
     turns: int = 0
     reserved: str | None = None
     """The request it was started for, with that request's session."""
+
+
+# They hold a conversation, and wait for its next turn.
+WAITING = (State.IDLE, State.PARKED)
 
 
 class Slots:
@@ -115,9 +122,14 @@ class Slots:
         return found
 
     def idle_for(self, seconds: float, now: float) -> list[Slot]:
-        """Idle workers that have not been used for `seconds`."""
+        """Workers that have waited for their conversation's next turn for `seconds`."""
         # The same sum as in wake_at: with the rounding of another one a tick would come too soon.
-        return [slot for slot in self.of(State.IDLE) if now >= slot.idle_since + seconds]
+        return [slot for slot in self.of(*WAITING) if now >= slot.idle_since + seconds]
+
+    def parked_beyond(self, most: int) -> list[Slot]:
+        """Those parked longest, of more than `most`."""
+        parked = sorted(self.of(State.PARKED), key=lambda slot: slot.idle_since)
+        return parked[: max(0, len(parked) - most)]
 
     def reserved(self, request: str) -> Slot | None:
         """The worker that was started for this request."""
@@ -129,14 +141,13 @@ class Slots:
         return min(spares, key=lambda slot: last_used.get(slot.key, 0.0), default=None)
 
     def holder(self, head: bytes) -> Slot | None:
-        """An idle worker whose conversation is at `head`, exactly if there is one. Two may be:
-        equal conversations."""
-        idle = self.of(State.IDLE)
+        """A worker that waits at `head`, exactly if there is one. Two may: equal conversations."""
+        idle = self.of(*WAITING)
         exact = (slot for slot in idle if slot.head == head)
         return next(exact, next((slot for slot in idle if slot.lenient == head), None))
 
     def longest_idle(self) -> Slot | None:
-        return min(self.of(State.IDLE), key=lambda slot: slot.idle_since, default=None)
+        return min(self.of(*WAITING), key=lambda slot: slot.idle_since, default=None)
 
     def idle_with_root(self, root: bytes) -> list[Slot]:
         """Idle workers that may be reset for another conversation, the longest idle first."""

@@ -1,11 +1,12 @@
 """Runs turns: a lease, the worker's events, the streaming mode, and the one retry that is safe."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from typing import Literal, TypeAlias
 
 import trio
+from msgspec.structs import replace
 from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon import lineage
@@ -14,11 +15,21 @@ from maxd.daemon.conversations import Claim, Conversations
 from maxd.daemon.lease import Lease
 from maxd.daemon.pool import Pool
 from maxd.daemon.release import Release
+from maxd.daemon.reply import Reply
 from maxd.daemon.slots import Key
 from maxd.daemon.transcripts import Transcripts
 from maxd.workers.faults import Fault, SessionLost, WorkerDied
+from maxd.workers.functions import answerable, called_in
 from maxd.workers.profiles import Profile
-from maxd.workers.turn import Event, Finished, RoundBroken, RoundStarted, TextDelta, Turn
+from maxd.workers.turn import (
+    Event,
+    Finished,
+    Part,
+    RoundBroken,
+    RoundStarted,
+    TextDelta,
+    Turn,
+)
 
 ConversationState: TypeAlias = Literal["running", "idle", "stored", "known"]
 
@@ -43,14 +54,18 @@ class TurnStream:
         self._transcripts = transcripts
         self._lenient = lenient
         self._pool = pool
-        # Only where no tool can have left anything behind.
-        self._may_reset = may_reset and profile.tools == "none"
+        turn = claim.turn
+        # Only where no tool can have left anything behind, and nothing but the root has bound the
+        # worker: functions of the history that are offered no longer bind it too.
+        offered = {function.name for function in turn.functions}
+        alike = offered.issuperset(called_in(turn.messages))
+        self._may_reset = may_reset and profile.tools == "none" and alike
         self._conversations = conversations
         self._claim = claim
-        self._turn = claim.turn
+        self._turn = turn
         self._release = Release(profile.streaming)
         self._attempts = 0
-        self._reply: list[str] = []
+        self._reply = Reply()
         # Set once the service has taken a request of this turn: from then on a dead worker may
         # have done work, and doing it again is the client's decision.
         self._accepted = False
@@ -125,7 +140,7 @@ class TurnStream:
                 case _:
                     pass
         released = self._release.feed(told)
-        self._reply.extend(event.text for event in released if isinstance(event, TextDelta))
+        self._reply.feed(released)
         if self._first_text_at is None and any(isinstance(e, TextDelta) for e in released):
             self._first_text_at = trio.current_time()
         return released
@@ -154,12 +169,21 @@ class TurnStream:
             Key(self._turn.profile, self._turn.model),
             self._claim.scope,
             # A worker that was lost once is not looked for again: the history is imported.
-            head=None if again else self._claim.head,
+            head=None if again or not self._is_next() else self._claim.head,
             root=self._claim.root if self._may_reset and not again else None,
             session=session,
             whole=self._claim.whole,
             again=again,
         )
+
+    def _is_next(self) -> bool:
+        """Whether a worker at the claimed head can go on with the turn's messages: one whose calls
+        wait takes nothing but their results."""
+        conversation = self._claim.conversation
+        if conversation is None or not conversation.pending:
+            return True
+        new = self._turn.messages[self._claim.known :]
+        return answerable(new, conversation.pending, lenient=self._lenient)
 
     async def _begin(self, lease: Lease) -> None:
         await lease.wait()
@@ -174,18 +198,24 @@ class TurnStream:
             self._conversations.abandon(self._claim)
         elif lease is not None and lease.worker is not None:
             record = lease.worker.record
-            reply = "".join(self._reply)
-            conversation = self._conversations.finish(self._claim, reply, self._finished, record)
+            reply = self._reply.parts
+            pending = self._reply.calls if lease.parked else ()
+            conversation = self._conversations.finish(
+                self._claim, reply, self._finished, record, pending
+            )
             if not self._broken:
                 lease.head = conversation.head
                 self._offer_lenient(lease, conversation, reply)
                 lease.root = self._claim.root if self._may_reset and self._claim.whole else None
-            if self._transcripts is not None and not self._broken:
+            # A transcript that ends in calls without results cannot be gone on with.
+            if self._transcripts is not None and not self._broken and not lease.parked:
                 self._transcripts.confirm_nowait(conversation, record)
         if lease is not None:
             lease.close()
 
-    def _offer_lenient(self, lease: Lease, conversation: Conversation, reply: str) -> None:
+    def _offer_lenient(
+        self, lease: Lease, conversation: Conversation, reply: Sequence[Part]
+    ) -> None:
         claim = self._claim
         if self._lenient:
             head = lineage.lenient(claim.turn, claim.scope, reply, claim.base)
@@ -296,8 +326,11 @@ class Turns:
         if self.refusal is not None:
             # A fault of its own, as in `stop`.
             raise copy(self.refusal)
-        claim = self.conversations.claim(turn, client, conversation_id)
         profile = self._profiles[turn.profile]
+        if turn.functions and profile.with_functions != profile.name:
+            profile = self._profiles[profile.with_functions]
+            turn = replace(turn, profile=profile.name)
+        claim = self.conversations.claim(turn, client, conversation_id)
         stream = TurnStream(
             self._pool,
             profile,

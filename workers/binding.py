@@ -5,48 +5,96 @@ with a `result` before it is given the next, or it merges them all at the end (m
 2.1.197 and 2.1.330).
 """
 
+import re
 import uuid
 from collections.abc import Iterator, Sequence
 
-from msgspec import UNSET
+import msgspec
+from msgspec import UNSET, Raw
 
 from maxd.workers import messages as wire
+from maxd.workers.functions import SERVER, Names
 from maxd.workers.profiles import Profile
-from maxd.workers.turn import Image, Message, Part, Text
+from maxd.workers.turn import (
+    Document,
+    Image,
+    Message,
+    Part,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    Turn,
+)
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 
 
-def binding(profile: Profile, system: tuple[str, ...]) -> wire.Initialize:
-    """What binds a worker of `profile`: the client's system texts, in the profile's way."""
+def binding(profile: Profile, turn: Turn, *, functions: bool) -> wire.Initialize:
+    """What binds a worker of `profile`: the client's system texts, in the profile's way, the
+    schema of the answer, and whether there are `functions` to be served."""
+    bound = wire.Initialize(
+        json_schema=UNSET if turn.schema is None else Raw(turn.schema.encode()),
+        sdk_mcp_servers=[SERVER] if functions else UNSET,
+    )
+    system = system_texts(turn)
     if profile.system == "replace":
-        return wire.Initialize(system_prompt=list(system))
-    return wire.Initialize(append_system_prompt="\n\n".join(system) if system else UNSET)
+        bound.system_prompt = list(system)
+    elif system:
+        bound.append_system_prompt = "\n\n".join(system)
+    return bound
 
 
-def import_groups(messages: Sequence[Message], model: str) -> Iterator[bytes]:
+def system_texts(turn: Turn) -> tuple[str, ...]:
+    """The client's system texts, and what its choice of a function has to say to the model: the
+    CLI cannot force a call, so it is asked for in words and checked when the answer is there."""
+    if turn.tool_choice.mode != "required":
+        return turn.system
+    names = turn.tool_choice.names
+    which = f"the function {' or '.join(names)}" if names else "at least one of your functions"
+    return (*turn.system, f"You must call {which} in your answer. Do not answer in words alone.")
+
+
+def import_groups(messages: Sequence[Message], model: str, names: Names) -> Iterator[bytes]:
     """The messages as writes. Each ends in a user message that must have its `result` before
     the next is written; the last ends in the message to answer."""
     group = b""
     for message in messages[:-1]:
         if message.role == "assistant":
-            group += wire.encode(_assistant_line(message, model))
+            group += wire.encode(_assistant_line(message, model, names))
         else:
             group += wire.encode(
-                wire.UserLine(wire.UserContent(_blocks(message)), should_query=False)
+                wire.UserLine(wire.UserContent(_blocks(message, names)), should_query=False)
             )
             yield group
             group = b""
-    yield group + wire.encode(wire.UserLine(wire.UserContent(_blocks(messages[-1]))))
+    yield group + wire.encode(wire.UserLine(wire.UserContent(_blocks(messages[-1], names))))
 
 
-def _assistant_line(message: Message, model: str) -> wire.AssistantLine:
+def said_meanwhile(message: Message) -> bytes:
+    """A text of the user's, written while calls wait for their results: the CLI tells it to the
+    model behind them, as said meanwhile (a `system` message, 2.1.197 and 2.1.330)."""
+    texts = [wire.TextBlock(part.text) for part in message.parts if isinstance(part, Text)]
+    return wire.encode(wire.UserLine(wire.UserContent([*texts, wire.TextBlock("")])))
+
+
+def asked_again() -> bytes:
+    """What the model is told when it has not called a function although it had to."""
+    text = "You have not called a function. Call one now, as you were told to."
+    return wire.encode(wire.UserLine(wire.UserContent([wire.TextBlock(text)])))
+
+
+def _assistant_line(message: Message, model: str, names: Names) -> wire.AssistantLine:
+    # An id of its own: the CLI takes messages with one id for blocks of one.
     name = uuid.uuid4()
-    content = [_block(part) for part in message.parts]
-    return wire.AssistantLine(
-        wire.AssistantContent(f"msg_{name.hex}", model, content), uuid=str(name)
-    )
+    content = [_block(part, names) for part in message.parts]
+    calls = any(isinstance(part, ToolCall) for part in message.parts)
+    said = wire.AssistantContent(f"msg_{name.hex}", model, content)
+    said.stop_reason = "tool_use" if calls else "end_turn"
+    return wire.AssistantLine(said, uuid=str(name))
 
 
-def _blocks(message: Message) -> list[wire.OutgoingBlock]:
+def _blocks(message: Message, names: Names) -> list[wire.OutgoingBlock]:
     """The blocks of a user message.
 
     The CLI takes a message whose last text block begins with "/" for a command of its own, and
@@ -54,14 +102,45 @@ def _blocks(message: Message) -> list[wire.OutgoingBlock]:
     asking, in imported messages too. An empty text block at the end stops both, and the CLI does
     not send it on: the model receives the text as written (seen upstream, 2.1.197 and 2.1.330).
     """
-    return [*map(_block, message.parts), wire.TextBlock("")]
+    blocks = [_block(part, names) for part in message.parts]
+    if any(isinstance(part, Text) for part in message.parts):
+        blocks.append(wire.TextBlock(""))
+    return blocks
 
 
-def _block(part: Part) -> wire.OutgoingBlock:
+def _block(part: Part, names: Names) -> wire.OutgoingBlock:
+    match part:
+        case Text() | Image() | Document():
+            return _said(part)
+        case Thinking(text, signature):
+            return wire.ThinkingBlock(text, signature)
+        case ToolCall(call_id, name, arguments):
+            return wire.ToolUseBlock(safe_id(call_id), names.to_model(name), _object(arguments))
+        case ToolResult(call_id, parts, is_error):
+            return wire.ToolResultBlock(safe_id(call_id), [_said(each) for each in parts], is_error)
+
+
+def _said(part: Text | Image | Document) -> wire.TextBlock | wire.ImageBlock | wire.DocumentBlock:
     match part:
         case Text(text):
             return wire.TextBlock(text)
         case Image(media_type, data):
-            return wire.ImageBlock(wire.ImageSource(media_type, data))
-        case _:
-            raise NotImplementedError(type(part).__name__)
+            return wire.ImageBlock(wire.Base64Source(media_type, data))
+        case Document(media_type, data, title):
+            kind = wire.TextSource if media_type == "text/plain" else wire.Base64Source
+            return wire.DocumentBlock(kind(media_type, data), title or UNSET)
+
+
+def safe_id(call_id: str) -> str:
+    """The id of a call as the API takes it: foreign ones may hold anything."""
+    return _UNSAFE.sub("_", call_id) or "_"
+
+
+def _object(arguments: str) -> Raw:
+    """The arguments of a call, which the API takes as an object only. What a model once wrote that
+    is none is kept as a text in one."""
+    try:
+        msgspec.json.decode(arguments, type=dict[str, Raw])
+        return Raw(arguments.encode())
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return Raw(msgspec.json.encode({"arguments": arguments}))

@@ -167,6 +167,18 @@ class UpstreamFault(Fault):
     code = "upstream_error"
 
 
+class ChoiceNotMade(UpstreamFault):
+    """The model had to call a function, was asked twice, and called none."""
+
+    code = "tool_choice_not_made"
+
+
+class SchemaNotMet(UpstreamFault):
+    """The model gave no answer of the schema it is bound to."""
+
+    code = "schema_not_met"
+
+
 class UsageLimit(UpstreamFault):
     """The account's usage window is used up until `retry_after`."""
 

@@ -24,11 +24,13 @@ class ControlResponse(Struct, tag="control_response"):
 
 
 class ControlBody(Struct):
-    """What the CLI asks of us; the fields of `can_use_tool` are there when it asks that."""
+    """What the CLI asks of us; the fields of `can_use_tool` are there when it asks that, and a
+    JSON-RPC `message` when it speaks to the MCP server behind the pipe."""
 
     subtype: str
     tool_name: str = ""
     input: Raw = Raw(b"{}")
+    message: Raw = Raw(b"null")
 
 
 class ControlRequest(Struct, tag="control_request"):
@@ -42,6 +44,8 @@ class Block(Struct):
     type: str
     text: str = ""
     name: str = ""
+    id: str = ""
+    input: Raw = Raw(b"{}")
 
 
 class ModelMessage(Struct):
@@ -56,6 +60,8 @@ class Delta(Struct):
     type: str = ""
     text: str = ""
     thinking: str = ""
+    signature: str = ""
+    partial_json: str = ""
     stop_reason: str | None = None
 
 
@@ -141,6 +147,7 @@ class Result(
     terminal_reason: str | None = None
     api_error_status: int | None = None
     usage: ResultUsage | None = None
+    structured_output: Raw = Raw(b"")
     total_cost_usd: Raw = Raw(b"0")
     model_usage: Raw = Raw(b"{}")
     # Since 2.1.330 at the latest; 2.1.197 does not have it.
@@ -218,16 +225,45 @@ class TextBlock(Struct, tag_field="type", tag="text"):
     text: str
 
 
-class ImageSource(Struct, tag_field="type", tag="base64"):
+class Base64Source(Struct, tag_field="type", tag="base64"):
+    media_type: str
+    data: str
+
+
+class TextSource(Struct, tag_field="type", tag="text"):
     media_type: str
     data: str
 
 
 class ImageBlock(Struct, tag_field="type", tag="image"):
-    source: ImageSource
+    source: Base64Source
 
 
-OutgoingBlock: TypeAlias = TextBlock | ImageBlock
+class DocumentBlock(Struct, tag_field="type", tag="document"):
+    source: Base64Source | TextSource
+    title: str | UnsetType = UNSET
+
+
+class ThinkingBlock(Struct, tag_field="type", tag="thinking"):
+    thinking: str
+    signature: str
+
+
+class ToolUseBlock(Struct, tag_field="type", tag="tool_use"):
+    id: str
+    name: str
+    input: Raw
+
+
+class ToolResultBlock(Struct, tag_field="type", tag="tool_result"):
+    tool_use_id: str
+    content: "list[TextBlock | ImageBlock | DocumentBlock]"
+    is_error: bool = False
+
+
+OutgoingBlock: TypeAlias = (
+    TextBlock | ImageBlock | DocumentBlock | ThinkingBlock | ToolUseBlock | ToolResultBlock
+)
 
 
 class UserContent(Struct):
@@ -254,7 +290,7 @@ class AssistantContent(Struct):
     content: list[OutgoingBlock]
     role: Literal["assistant"] = "assistant"
     type: Literal["message"] = "message"
-    stop_reason: Literal["end_turn"] = "end_turn"
+    stop_reason: Literal["end_turn", "tool_use"] = "end_turn"
     stop_sequence: None = None
     usage: NoUsage = msgspec.field(default_factory=NoUsage)
 
@@ -276,6 +312,20 @@ class ListModels(Struct, tag_field="subtype", tag="list_models"):
     pass
 
 
+class FlagSettings(Struct, rename="camel"):
+    effort_level: str
+
+
+class ApplyFlagSettings(Struct, tag_field="subtype", tag="apply_flag_settings"):
+    settings: FlagSettings
+
+
+class SetMaxThinkingTokens(Struct, tag_field="subtype", tag="set_max_thinking_tokens"):
+    """None lets the model think as the effort says."""
+
+    max_thinking_tokens: int | None
+
+
 class Initialize(
     Struct,
     tag_field="subtype",
@@ -284,6 +334,8 @@ class Initialize(
         "system_prompt": "systemPrompt",
         "append_system_prompt": "appendSystemPrompt",
         "system_prompt_snapshot": "systemPromptSnapshot",
+        "sdk_mcp_servers": "sdkMcpServers",
+        "json_schema": "jsonSchema",
     },
 ):
     """Binds a worker; it counts once. An empty `system_prompt` list is no prompt at all, unset is
@@ -296,11 +348,13 @@ class Initialize(
     system_prompt: list[str] | UnsetType = UNSET
     append_system_prompt: str | UnsetType = UNSET
     system_prompt_snapshot: Literal[False] | UnsetType = UNSET
+    sdk_mcp_servers: list[str] | UnsetType = UNSET
+    json_schema: Raw | UnsetType = UNSET
 
 
 class AskLine(Struct, tag_field="type", tag="control_request"):
     request_id: str
-    request: GetVersion | ListModels | Initialize
+    request: GetVersion | ListModels | Initialize | ApplyFlagSettings | SetMaxThinkingTokens
 
 
 class Allow(Struct, tag_field="behavior", tag="allow", rename={"updated_input": "updatedInput"}):
@@ -316,13 +370,24 @@ class Granted(Struct, tag_field="subtype", tag="success"):
     response: Allow | Deny
 
 
+class McpResponse(Struct):
+    """A JSON-RPC reply to the message that the CLI sent."""
+
+    mcp_response: Struct
+
+
+class McpReplied(Struct, tag_field="subtype", tag="success"):
+    request_id: str
+    response: McpResponse
+
+
 class Unsupported(Struct, tag_field="subtype", tag="error"):
     request_id: str
     error: str
 
 
 class ReplyLine(Struct, tag_field="type", tag="control_response"):
-    response: Granted | Unsupported
+    response: Granted | McpReplied | Unsupported
 
 
 Outgoing: TypeAlias = UserLine | AssistantLine | AskLine | ReplyLine

@@ -1,6 +1,7 @@
 """Profiles: what is fixed when a worker's process starts, and the command line it makes."""
 
 import re
+from collections.abc import Mapping
 from typing import Literal
 
 from msgspec import Struct
@@ -15,7 +16,9 @@ class Profile(Struct, frozen=True, kw_only=True):
     `tools`: all of the CLI's built-in tools, or none. `system`: whether the client's system
     message replaces the CLI's own prompt or is appended to it. `settings`: whether the user's
     own CLI settings, memory and MCP servers are read. `streaming`: `live` sends each token of
-    text as it comes, `smart` only the text of the round that called no tool.
+    text as it comes, `smart` only the text of the round that called no tool. `with_functions` names
+    the profile that serves requests which bring functions of the client: the profile itself where
+    its built-in tools stay beside them.
     """
 
     name: str
@@ -23,6 +26,7 @@ class Profile(Struct, frozen=True, kw_only=True):
     system: Literal["append", "replace"]
     settings: Literal["user", "none"]
     streaming: Literal["live", "smart"]
+    with_functions: str
 
     @property
     def persists(self) -> bool:
@@ -31,8 +35,22 @@ class Profile(Struct, frozen=True, kw_only=True):
         return self.tools == "all"
 
 
-AGENT = Profile(name="agent", tools="all", system="append", settings="user", streaming="smart")
-CHAT = Profile(name="chat", tools="none", system="replace", settings="none", streaming="live")
+AGENT = Profile(
+    name="agent",
+    tools="all",
+    system="append",
+    settings="user",
+    streaming="smart",
+    with_functions="chat",
+)
+CHAT = Profile(
+    name="chat",
+    tools="none",
+    system="replace",
+    settings="none",
+    streaming="live",
+    with_functions="chat",
+)
 BUILT_IN = {profile.name: profile for profile in (AGENT, CHAT)}
 DEFAULT = AGENT.name
 
@@ -67,3 +85,18 @@ def command_line(cli: str, profile: Profile, model: str, resume: str | None = No
     if profile.settings == "none":
         argv += ["--setting-sources=", "--strict-mcp-config"]
     return argv
+
+
+# What a worker without built-in tools needs in its environment, for the client's functions:
+FUNCTIONS_ENVIRONMENT = {
+    # They shall be all that the model sees; 2.1.330 adds a tool of its own to search others with.
+    "ENABLE_TOOL_SEARCH": "false",
+    # A result with an image and more text than 25,000 tokens would lose both of their ends
+    # (2.1.197 and 2.1.330); results of text alone have their limit where they are declared.
+    "MAX_MCP_OUTPUT_TOKENS": "1000000",
+}
+
+
+def environment(profile: Profile, base: Mapping[str, str]) -> dict[str, str]:
+    """`base` with what a worker of `profile` needs in it."""
+    return {**base, **FUNCTIONS_ENVIRONMENT} if profile.tools == "none" else {**base}

@@ -5,39 +5,39 @@ write(protocol.ask_ready())
 protocol.feed(read())                  → [Ready(version)]
 write(protocol.begin(turn))            binds the worker and gives it the history
 protocol.feed(read())                  → [TextDelta(…), …, Finished(…)]
-write(protocol.proceed(messages))      the next turn of the same conversation
+write(protocol.proceed(turn, known))   the next turn of the same conversation, or the results
+                                       of the calls with which the last one ended
 write(protocol.reset())                …or let it forget that: [Cleared()], then `begin` again
 write(protocol.data_to_send())         after every feed: answers, and the next of the history
 """
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import TypeAlias
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
+from msgspec.structs import replace
 
 from maxd.workers import messages as wire
-from maxd.workers.binding import binding, import_groups
-from maxd.workers.faults import Fault, ProtocolBroken
+from maxd.workers.binding import asked_again, binding, import_groups, said_meanwhile
+from maxd.workers.effort import EffortSetting
+from maxd.workers.faults import ChoiceNotMade, Fault, ProtocolBroken, SchemaNotMet
+from maxd.workers.functions import FunctionServer, called_in
 from maxd.workers.lines import LineBuffer, LineTooLong
 from maxd.workers.policy import decide
 from maxd.workers.profiles import Profile
-from maxd.workers.recorder import Recorder, usage_of
+from maxd.workers.recorder import Recorder
+from maxd.workers.rounds import Rounds
 from maxd.workers.turn import (
     AccountLimit,
     Event,
     Finished,
-    Message,
     Retrying,
-    RoundBroken,
-    RoundEnded,
-    RoundStarted,
     TextDelta,
-    ThinkingDelta,
-    ToolStarted,
+    ToolResult,
     Turn,
     TurnRecord,
 )
@@ -78,9 +78,14 @@ class Phase(Enum):
     READY = auto()
     IMPORTING = auto()
     ANSWERING = auto()
+    PARKED = auto()
     IDLE = auto()
     RESETTING = auto()
     OVER = auto()
+
+
+WAITING = (Phase.IDLE, Phase.PARKED)
+"""Nothing may come of the model until the client has spoken."""
 
 
 class Protocol:
@@ -100,21 +105,17 @@ class Protocol:
         self._to_send = bytearray()
         # What is left of the history; the last element ends in the message to answer.
         self._groups: deque[bytes] = deque()
-        self._round_open = False
-        # Ids of the model messages whose text came as deltas, so that the `assistant` message
-        # that repeats it is not told twice.
-        self._streamed: set[str] = set()
-        # The id of the message that is coming in whole blocks, and why it will end.
-        self._whole: str | None = None
-        self._whole_stop = "end_turn"
         self._limit: AccountLimit | None = None
-        self._last_stop: str | None = None
-        self._model = ""
-        # The system texts it is bound to: binding counts once, also through resets.
-        self._bound: tuple[str, ...] | None = None
+        self._turn: Turn | None = None
+        # What it is bound to: binding counts once, also through resets.
+        self._bound: wire.Initialize | None = None
         # The CLI's session that the last result was of.
         self._session = ""
+        self._asked_again = False
+        self._effort = EffortSetting()
         self._recorder = Recorder(profile)
+        self._functions = FunctionServer(())
+        self._rounds = Rounds(self._recorder, self._functions)
         self.garbage = 0
 
     def __repr__(self) -> str:
@@ -137,40 +138,59 @@ class Protocol:
         """What is to be kept of the last finished turn."""
         return self._recorder.record
 
+    @property
+    def pending(self) -> tuple[str, ...]:
+        """The ids of the client's calls whose results a parked worker waits for."""
+        return self._functions.pending
+
     def begin(self, turn: Turn, known: int = 0, *, resumed: bool = False) -> bytes:
         """Bind the ready worker to `turn`; return the first write (binding and first message).
         `resumed`: it was started with a session. It holds the first `known` messages from there.
         After a reset it is bound already, and only given the history.
 
-        Raises RuntimeError when the worker is not ready or is bound to other system texts.
-        """
+        Raises RuntimeError when the worker is not ready or is bound to something else."""
         if self._phase is not Phase.READY:
             raise RuntimeError(f"begin in phase {self._phase.name}")
-        if self._bound not in (None, turn.system):
-            raise RuntimeError("begin with other system texts than those it is bound to")
-        self._groups.extend(import_groups(turn.messages[known:], turn.model))
-        self._model = turn.model
+        gone = [*called_in(turn.messages)]
+        functions = FunctionServer(turn.functions, gone)
+        bound = binding(self._profile, turn, functions=bool(turn.functions or gone))
+        if self._bound not in (None, bound):
+            raise RuntimeError("begin with another binding than its own")
         bind = b""
         if self._bound is None:
-            bound = binding(self._profile, turn.system)
-            if resumed:
-                bound.system_prompt_snapshot = False
-            bind = wire.encode(wire.AskLine("bind", bound))
-            self._bound = turn.system
-        return bind + self._next_group()
+            self._bound = bound
+            self._functions = self._rounds.functions = functions
+            line = replace(bound, system_prompt_snapshot=False if resumed else UNSET)
+            bind = wire.encode(wire.AskLine("bind", line))
+        return bind + self._give(turn, known)
 
-    def proceed(self, messages: Sequence[Message]) -> bytes:
-        """Go on with the conversation the worker holds; return the first write. `messages` are
-        those it does not have, ending in the one to answer.
+    def proceed(self, turn: Turn, known: int) -> bytes:
+        """Go on with the conversation the worker holds; return the first write. It has the first
+        `known` messages of `turn`. A parked worker is handed the results of its calls, which come
+        first among the others; what the user has said after them it is told as said meanwhile.
 
-        Raises RuntimeError when there is no turn that was finished.
-        """
+        Raises RuntimeError when there is no turn that was finished."""
+        if self._phase is Phase.PARKED:
+            results, *rest = turn.messages[known:]
+            said = b"".join(map(said_meanwhile, rest))
+            self._phase = Phase.ANSWERING
+            self._begin_turn(turn)
+            given = [part for part in results.parts if isinstance(part, ToolResult)]
+            return self._effort.change(turn.effort) + said + self._functions.give(given)
         if self._phase is not Phase.IDLE:
             raise RuntimeError(f"proceed in phase {self._phase.name}")
-        self._groups.extend(import_groups(messages, self._model))
-        self._streamed.clear()
-        self._last_stop = None
-        return self._next_group()
+        return self._give(turn, known)
+
+    def _give(self, turn: Turn, known: int) -> bytes:
+        names = self._functions.names
+        self._groups.extend(import_groups(turn.messages[known:], turn.model, names))
+        self._begin_turn(turn)
+        return self._effort.change(turn.effort) + self._next_group()
+
+    def _begin_turn(self, turn: Turn) -> None:
+        self._turn = turn
+        self._asked_again = False
+        self._rounds.begin_turn(turn)
 
     def reset(self) -> bytes:
         """Let the idle worker forget its conversation; return the write. The answer is Cleared, or
@@ -221,7 +241,7 @@ class Protocol:
             self._broken(f"sent a {broken} message of an unknown shape", out)
             return
         match message:
-            case wire.StreamEvent() | wire.Assistant() | wire.Result() if self._phase is Phase.IDLE:
+            case wire.StreamEvent() | wire.Assistant() | wire.Result() if self._phase in WAITING:
                 # Its conversation has gone on without its client: nobody knows where it stands.
                 self._broken("spoke without being asked", out)
             case wire.Assistant(message=said) if said.model == SYNTHETIC:
@@ -229,12 +249,16 @@ class Protocol:
             case wire.StreamEvent() | wire.Assistant() if self._phase is Phase.RESETTING:
                 self._broken("asked the model when it was to be reset", out)
             case wire.StreamEvent(parent_tool_use_id=None, event=event):
-                self._api_event(event, out)
+                self._rounds.event(event)
+                out.extend(self._rounds.take())
+                if event.type == "message_stop":
+                    self._park(out)
             case wire.Assistant(parent_tool_use_id=None, message=said):
-                self._assistant(said, out)
+                self._rounds.whole(said)
+                out.extend(self._rounds.take())
                 self._recorder.said(message.uuid)
             case wire.ControlRequest():
-                self._asked(message)
+                self._asked(message, out)
             case wire.ControlResponse(response=reply):
                 self._answered(reply, out)
             case wire.System(subtype="api_retry"):
@@ -251,78 +275,34 @@ class Protocol:
             case _:
                 pass
 
-    def _api_event(self, event: wire.ApiEvent, out: list[Output]) -> None:
-        match event:
-            case wire.ApiEvent(type="message_start", message=wire.ModelMessage() as said):
-                self._streamed.add(said.id)
-                self._begin_round(said.model, out)
-                self._recorder.started(said.model, said.usage)
-            case wire.ApiEvent(type="content_block_start", content_block=wire.Block() as block):
-                if block.type == "tool_use":
-                    out.append(ToolStarted(block.name))
-                elif block.text:
-                    out.append(TextDelta(block.text))
-            case wire.ApiEvent(type="content_block_delta", delta=wire.Delta() as delta):
-                if delta.type == "text_delta" and delta.text:
-                    out.append(TextDelta(delta.text))
-                elif delta.type == "thinking_delta" and delta.thinking:
-                    out.append(ThinkingDelta(delta.thinking))
-            case wire.ApiEvent(type="message_delta", delta=wire.Delta(stop_reason=str(reason))):
-                self._recorder.used(event.usage)
-                self._end_round(reason, out)
-            case wire.ApiEvent(type="message_stop"):
-                # The CLI invents this one when the stream was cut before its end (2.1.330).
-                self._break_round(out)
-            case _:
-                pass
-
-    def _assistant(self, said: wire.ModelMessage, out: list[Output]) -> None:
-        """A whole block of a model message: news only where no deltas came before it, which is
-        when the CLI has given up a stream and asked again without (seen with an error event in
-        the stream)."""
-        if said.id in self._streamed:
-            return
-        if self._whole != said.id:
-            self._begin_round(said.model, out)
-            self._recorder.started(said.model, said.usage)
-            self._whole = said.id
-        for block in said.content if isinstance(said.content, list) else ():
-            if block.type == "text" and block.text:
-                out.append(TextDelta(block.text))
-            elif block.type == "tool_use":
-                self._whole_stop = "tool_use"
-                out.append(ToolStarted(block.name))
-
-    def _begin_round(self, model: str, out: list[Output]) -> None:
-        self._end_whole(out)
-        self._break_round(out)
-        self._round_open = True
-        out.append(RoundStarted(model))
-
-    def _end_whole(self, out: list[Output]) -> None:
-        """A message that came in whole blocks ends with what follows it."""
-        if self._whole is not None:
-            self._end_round(self._whole_stop, out)
-        self._whole, self._whole_stop = None, "end_turn"
-
-    def _break_round(self, out: list[Output]) -> None:
-        if self._round_open:
-            self._round_open = False
-            self._last_stop = None
-            out.append(RoundBroken())
-
-    def _end_round(self, reason: str, out: list[Output]) -> None:
-        self._round_open = False
-        self._last_stop = reason
-        out.append(RoundEnded(reason))
-
-    def _asked(self, message: wire.ControlRequest) -> None:
+    def _asked(self, message: wire.ControlRequest, out: list[Output]) -> None:
         reply: wire.Granted | wire.Unsupported
+        if message.request.subtype == "mcp_message":
+            self._to_send += self._functions.handle(message.request_id, message.request.message)
+            # Of a message that came in whole blocks nothing else shows the end.
+            if self._functions.is_waiting:
+                self._end_whole(out)
+                self._park(out)
+            return
         if message.request.subtype == "can_use_tool":
             reply = wire.Granted(message.request_id, decide(self._profile, message.request))
         else:
             reply = wire.Unsupported(message.request_id, "not supported")
         self._to_send += wire.encode(wire.ReplyLine(reply))
+
+    def _end_whole(self, out: list[Output]) -> None:
+        self._rounds.end_whole()
+        out.extend(self._rounds.take())
+
+    def _park(self, out: list[Output]) -> None:
+        """The model has ended its message with calls of the client's functions: the turn is over,
+        and the next one brings their results."""
+        if self._phase is Phase.ANSWERING and self._functions.pending:
+            if self._rounds.last_stop != "tool_use":
+                self._broken("ended a message in the middle of a call", out)
+                return
+            self._phase = Phase.PARKED
+            out.append(Finished("tool_use", self._recorder.parked()))
 
     def _answered(self, reply: wire.ControlReply, out: list[Output]) -> None:
         failed = reply.subtype != "success"
@@ -353,13 +333,39 @@ class Protocol:
             self._to_send += self._next_group()
         elif self._phase is Phase.ANSWERING:
             self._end_whole(out)
-            self._break_round(out)
-            if self._last_stop is None:
-                self._broken("ended the turn without a whole answer", out)
-                return
+            self._rounds.break_round()
+            out.extend(self._rounds.take())
+            self._end_turn(result, out)
+
+    def _end_turn(self, result: wire.Result, out: list[Output]) -> None:
+        turn, stop = self._turn, result.stop_reason or self._rounds.last_stop
+        assert turn is not None
+        if self._rounds.last_stop is None or stop is None:
+            self._broken("ended the turn without a whole answer", out)
+        elif turn.tool_choice.mode == "required" and not self._rounds.called:
+            self._ask_again(result, out)
+        elif turn.schema is not None and bytes(result.structured_output) in (b"", b"null"):
+            self._phase = Phase.OVER
+            out.append(SchemaNotMet("the model did not give an answer of the schema"))
+        else:
             self._phase = Phase.IDLE
-            self._recorder.finished(result)
-            out.append(Finished(result.stop_reason or self._last_stop, usage_of(result)))
+            usage = self._recorder.finished(result)
+            if turn.schema is not None:
+                # By a call of the CLI's own tool, which is not for the client to answer.
+                stop = "end_turn"
+                out.append(TextDelta(bytes(result.structured_output).decode()))
+            out.append(Finished(stop, usage))
+
+    def _ask_again(self, result: wire.Result, out: list[Output]) -> None:
+        """The model has answered in words where it had to call a function."""
+        if self._asked_again:
+            self._phase = Phase.OVER
+            out.append(ChoiceNotMade("the model did not call a function", param="tool_choice"))
+            return
+        self._asked_again = True
+        self._recorder.carry(result)
+        self._rounds.ask_again()
+        self._to_send += asked_again()
 
     def _end_reset(self, result: wire.Result, before: str, out: list[Output]) -> None:
         """A CLI that knows no `/clear` says so in a result that is a success as well. What both
@@ -370,8 +376,6 @@ class Protocol:
             self._broken("did not do a reset as expected", out)
             return
         self._phase = Phase.READY
-        self._streamed.clear()
-        self._last_stop = None
         out.append(Cleared())
 
     def _next_group(self) -> bytes:

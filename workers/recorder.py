@@ -3,6 +3,7 @@
 from typing import TypeVar
 
 import msgspec
+from msgspec.structs import astuple
 
 from maxd.workers.messages import ModelUsage, Result, ResultUsage
 from maxd.workers.profiles import Profile
@@ -22,6 +23,12 @@ class Recorder:
         # The cost that the process has told so far. 2.1.330 does not begin at nothing with a
         # resumed session, but tells the turn's own besides.
         self._total = 0.0
+        # Of the turns since the CLI's last result, in which the model's calls had to wait: the
+        # result counts their tokens once more.
+        self._told = Usage()
+        self._since = Usage()
+        # Of a result after which the model was asked again, within the turn.
+        self._carried = Usage()
         self.record = TurnRecord()
 
     def started(self, model: str, usage: msgspec.Raw) -> None:
@@ -38,6 +45,7 @@ class Recorder:
             new.cache_read_input_tokens or old.cache_read_input_tokens,
             new.output_tokens or old.output_tokens,
         )
+        self._since = _sum(self._since, _usage(self._round))
 
     def said(self, line: str | None) -> None:
         """A block of the model is whole; `line` is the id of its line in the transcript."""
@@ -47,29 +55,61 @@ class Recorder:
         """A result that ends no turn: of a message of the history, or of a reset."""
         self._total = _decoded(result.total_cost_usd, float, self._total)
 
-    def finished(self, result: Result) -> None:
-        """The turn is over."""
+    def parked(self) -> Usage:
+        """The turn is over, and the model waits for the results of its calls. Returns the tokens
+        of the turn; what they cost is only told with the CLI's next result."""
+        usage = _sum(self._carried, self._since)
+        self._told = _sum(self._told, self._since)
+        self._since = self._carried = Usage()
+        self.record = self._recorded(0.0, None, {})
+        return usage
+
+    def carry(self, result: Result) -> None:
+        """A result that is none: the model is asked again."""
+        self._carried = self._rest(result)
+        self._total = _decoded(result.total_cost_usd, float, self._total)
+
+    def finished(self, result: Result) -> Usage:
+        """The turn is over. Returns its tokens."""
         before, self._total = self._total, _decoded(result.total_cost_usd, float, self._total)
         cost = max(0.0, self._total - before)
         if own := _by_model(result.model_usage_since_last_result):
             cost = sum(usage.cost for usage in own.values())
-        tokens = self._round
-        self.record = TurnRecord(
-            session=(result.session_id or None) if self._persists else None,
-            last_line=self._line if self._persists else None,
-            cost=cost,
-            context_tokens=(tokens.input_tokens or 0)
-            + (tokens.cache_creation_input_tokens or 0)
-            + (tokens.cache_read_input_tokens or 0)
-            + (tokens.output_tokens or 0),
-            context_window=_window(_by_model(result.model_usage), self._model),
-        )
+        self.record = self._recorded(cost, result, _by_model(result.model_usage))
         self._line = None
+        usage = _sum(self._carried, self._rest(result))
+        self._carried = Usage()
+        return usage
+
+    def _rest(self, result: Result) -> Usage:
+        """The tokens that the result counts and nobody was told of yet."""
+        rest = _difference(usage_of(result), self._told)
+        self._told = self._since = Usage()
+        return rest
+
+    def _recorded(
+        self, cost: float, result: Result | None, usages: dict[str, ModelUsage]
+    ) -> TurnRecord:
+        persists = self._persists and result is not None
+        tokens = _usage(self._round)
+        return TurnRecord(
+            session=(result.session_id or None) if persists and result is not None else None,
+            last_line=self._line if persists else None,
+            cost=cost,
+            context_tokens=tokens.input_tokens
+            + tokens.cache_creation_tokens
+            + tokens.cache_read_tokens
+            + tokens.output_tokens,
+            context_window=_window(usages, self._model),
+        )
 
 
 def usage_of(result: Result) -> Usage:
-    """The tokens of the turn that `result` ends."""
-    usage = result.usage or ResultUsage()
+    """The tokens of the turns that `result` ends."""
+    return _usage(result.usage or ResultUsage())
+
+
+def _usage(usage: ResultUsage) -> Usage:
     details = usage.output_tokens_details
     return Usage(
         input_tokens=usage.input_tokens or 0,
@@ -78,6 +118,15 @@ def usage_of(result: Result) -> Usage:
         output_tokens=usage.output_tokens or 0,
         thinking_tokens=0 if details is None else details.thinking_tokens,
     )
+
+
+def _sum(one: Usage, other: Usage) -> Usage:
+    return Usage(*map(sum, zip(astuple(one), astuple(other), strict=True)))
+
+
+def _difference(whole: Usage, part: Usage) -> Usage:
+    pairs = zip(astuple(whole), astuple(part), strict=True)
+    return Usage(*(max(0, have - told) for have, told in pairs))
 
 
 def _by_model(raw: msgspec.Raw) -> dict[str, ModelUsage]:

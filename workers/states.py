@@ -15,6 +15,8 @@ class State(StrEnum):
     """One turn has the exclusive right to it."""
     IDLE = "idle"
     """It holds a conversation and waits for that conversation's next turn."""
+    PARKED = "parked"
+    """Its model has called the client's functions and waits for the next request."""
     ENDING = "ending"
     """Its process tree is being killed."""
     GONE = "gone"
@@ -27,6 +29,7 @@ class Happening(StrEnum):
     READY = "ready"
     LEASE = "lease"
     FINISH = "finish"
+    PARK = "park"
     KILL = "kill"
     GONE = "gone"
     STUCK = "stuck"
@@ -41,6 +44,9 @@ TRANSITIONS: dict[tuple[State, Happening], State] = {
     (State.LEASED, Happening.FINISH): State.IDLE,
     (State.IDLE, Happening.LEASE): State.LEASED,
     (State.IDLE, Happening.KILL): State.ENDING,
+    (State.LEASED, Happening.PARK): State.PARKED,
+    (State.PARKED, Happening.LEASE): State.LEASED,
+    (State.PARKED, Happening.KILL): State.ENDING,
     # A second reason to kill changes nothing.
     (State.ENDING, Happening.KILL): State.ENDING,
     (State.ENDING, Happening.GONE): State.GONE,

@@ -11,8 +11,8 @@ from msgspec import Struct
 
 from maxd.workers.faults import Fault, ProtocolBroken, SessionLost, WorkerDied, WorkerStartFailed
 from maxd.workers.process import Killed, Process, open_process
-from maxd.workers.profiles import Profile, command_line
-from maxd.workers.protocol import Cleared, Models, Phase, Protocol, Ready
+from maxd.workers.profiles import Profile, command_line, environment
+from maxd.workers.protocol import WAITING, Cleared, Models, Protocol, Ready
 from maxd.workers.turn import Event, Finished, Turn, TurnRecord
 
 READ_SIZE = 256 * 1024
@@ -119,6 +119,11 @@ class Worker:
         return self._protocol.record
 
     @property
+    def pending(self) -> tuple[str, ...]:
+        """The ids of the calls whose results it waits for, after a turn that ended with them."""
+        return self._protocol.pending
+
+    @property
     def session(self) -> str | None:
         """The id of the CLI's transcript of this conversation; None before the first turn has
         finished, and where the profile keeps none."""
@@ -176,7 +181,10 @@ class Worker:
         try:
             with self._life:
                 self._process = await open_process(
-                    argv, env=launch.environment, cwd=launch.directory, marker=launch.marker
+                    argv,
+                    env=environment(launch.profile, launch.environment),
+                    cwd=launch.directory,
+                    marker=launch.marker,
                 )
                 fault = await self._serve(self._process, on_ready)
         except WorkerStartFailed as failed:
@@ -269,8 +277,8 @@ class Worker:
         assert outbox is not None
         if self._reset:
             await self._forget(process, writes)
-        if self._protocol.phase is Phase.IDLE:
-            write = self._protocol.proceed(turn.messages[self._known :])
+        if self._protocol.phase in WAITING:
+            write = self._protocol.proceed(turn, self._known)
         else:
             resumed = self.launch.resume is not None
             write = self._protocol.begin(turn, self._known, resumed=resumed)

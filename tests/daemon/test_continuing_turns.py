@@ -163,7 +163,7 @@ async def test_the_head_is_of_what_the_client_saw(profile: str) -> None:
     looking: list[Event] = [STARTED, TextDelta("Let me look."), RoundEnded("tool_use")]
     reply = await answered(bench, turn, *looking, ToolStarted("Bash"), *ROUND, FINISHED)
     assert reply == ("It is 42. " if profile == "agent" else "Let me look.It is 42. ")
-    assert bench.heads == [lineage.after_reply(turn, "c", reply)]
+    assert bench.heads == [lineage.after_reply(turn, "c", (Text(reply),))]
     assert bench.heads == [lineage.history(following(turn, reply), "c")[0]]
 
 
@@ -311,7 +311,7 @@ async def test_one_that_continued_and_died_is_replaced_by_an_import() -> None:
     assert bench.pool.wanted[-1]["head"] is None
     assert bench.pool.asked[-1] == (CHAT, "c", True)
     # The first is not kept; the second is.
-    assert bench.heads[1:] == [None, lineage.after_reply(turn, "c", "It is 42. ")]
+    assert bench.heads[1:] == [None, lineage.after_reply(turn, "c", (Text("It is 42. "),))]
 
 
 async def test_one_that_died_of_its_reset_is_not_replaced_by_another_to_be_reset() -> None:
@@ -330,7 +330,7 @@ async def test_one_that_died_of_its_reset_is_not_replaced_by_another_to_be_reset
             second.outbox.send_nowait([*ROUND, FINISHED])
     roots = [wanted["root"] for wanted in bench.pool.wanted]
     assert roots == [lineage.root(turn, "c"), None]
-    assert bench.heads == [None, lineage.after_reply(turn, "c", "It is 42. ")]
+    assert bench.heads == [None, lineage.after_reply(turn, "c", (Text("It is 42. "),))]
 
 
 async def test_one_that_died_in_the_moment_of_its_grant_is_replaced_too() -> None:

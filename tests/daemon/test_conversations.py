@@ -22,7 +22,7 @@ def turn(*said: str, system: tuple[str, ...] = ()) -> Turn:
 
 
 def finish(known: Conversations, claim: Claim, reply: str) -> Conversation:
-    return known.finish(claim, reply, FINISHED, TurnRecord(cost=0.25, context_tokens=10))
+    return known.finish(claim, (Text(reply),), FINISHED, TurnRecord(cost=0.25, context_tokens=10))
 
 
 def test_a_history_finds_its_conversation() -> None:
@@ -91,7 +91,7 @@ def test_a_lenient_head_is_claimed_once_and_not_after_it_was_forgotten() -> None
     )
     claim = known.claim(asked, SCOPE, None)
     conversation = finish(known, claim, "b")
-    vague = lineage.lenient(asked, SCOPE, "b")
+    vague = lineage.lenient(asked, SCOPE, (Text("b"),))
     assert vague is not None
     known.offer_lenient(conversation, vague)
     found = known.claim(turn("a", "b", "c"), SCOPE, None)

@@ -14,12 +14,23 @@ from msgspec.structs import replace
 
 from maxd.daemon import lineage
 from maxd.http.openai_chat import decode
-from maxd.workers.turn import Image, Message, Part, Text, Turn
+from maxd.workers.turn import (
+    Document,
+    Image,
+    Message,
+    Part,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    Turn,
+)
 
 if TYPE_CHECKING:
     from maxd.daemon.lineage import Head
 
 SCOPE = "5f0c"
+REPLY = (Text("x"),)
 PIXEL = "iVBORw0KGgo="
 Plain: TypeAlias = tuple[Any, ...]
 
@@ -43,10 +54,26 @@ texts = st.sampled_from(TRICKY) | st.text(min_size=1, max_size=6)
 parts = st.builds(Text, texts.filter(str.strip)) | st.builds(
     Image, st.sampled_from(("image/png", "image/gif")), st.sampled_from((PIXEL, "AAAA", "AAAB"))
 )
+ids = st.sampled_from(("a", "b", "call1"))
+# What no client spells otherwise; see the tests of what they do.
+arguments = st.sampled_from(('{"a":1}', '{"a":2}', '{"a":{"b":[1,"x"]}}', "{}", "", "no json"))
+calls = st.builds(ToolCall, ids, st.sampled_from(("f", "g", "a")), arguments)
+documents = st.builds(
+    Document, st.sampled_from(("application/pdf", "text/plain")), st.sampled_from(("AAAA", "a"))
+)
+results = st.builds(
+    ToolResult, ids, st.lists(parts | documents, max_size=2).map(tuple), st.booleans()
+)
 messages = st.builds(
+    Message, st.just("user"), st.lists(parts | documents, min_size=1, max_size=3).map(tuple)
+)
+messages |= st.builds(
     Message,
-    st.sampled_from(("user", "assistant")),
-    st.lists(parts, min_size=1, max_size=3).map(tuple),
+    st.just("user"),
+    st.lists(results, min_size=1, max_size=3, unique_by=lambda r: r.call_id).map(tuple),
+)
+messages |= st.builds(
+    Message, st.just("assistant"), st.lists(parts | calls, min_size=1, max_size=3).map(tuple)
 )
 questions = st.builds(Message, st.just("user"), st.lists(parts, min_size=1, max_size=2).map(tuple))
 turns = st.builds(
@@ -80,17 +107,36 @@ def plain(asked: Turn, scope: str, count: int) -> Plain:
     """The first `count` messages and all that binds them, as it may be compared: the reference."""
 
     def said(part: Part) -> Plain:
-        if isinstance(part, Text):
-            return ("text", part.text.rstrip())
-        assert isinstance(part, Image)
-        return ("image", part.media_type, part.data)
+        match part:
+            case Text(text):
+                return ("text", text.rstrip())
+            case Image(media_type, data):
+                return ("image", media_type, data)
+            case Document(media_type, data):
+                return ("document", media_type, data)
+            case ToolCall(call_id, name, arguments):
+                return ("call", call_id, name, arguments)
+            case ToolResult(call_id, parts, is_error):
+                return ("result", call_id, tuple(map(said, parts)), is_error)
+            case _:
+                raise AssertionError(part)
+
+    def spoken(message: Message) -> Plain:
+        """The text of an answer may have been cut into parts; results come in any order."""
+        texts = "".join(part.text for part in message.parts if isinstance(part, Text))
+        rest = tuple(said(part) for part in message.parts if not isinstance(part, Text))
+        if message.role == "assistant":
+            return (texts.rstrip(), rest)
+        if isinstance(message.parts[0], ToolResult):
+            return tuple(sorted(rest))
+        return tuple(map(said, message.parts))
 
     return (
         scope,
         asked.profile,
         asked.model,
         tuple(text.rstrip() for text in asked.system),
-        tuple((each.role, tuple(map(said, each.parts))) for each in asked.messages[:count]),
+        tuple((each.role, spoken(each)) for each in asked.messages[:count]),
     )
 
 
@@ -348,7 +394,7 @@ def test_another_spelling_in_json_is_the_same_conversation(
     said += [("assistant", reply), ("user", following)]
     spelt = data.draw(st.lists(spellings, min_size=len(said), max_size=len(said)))
     second = decode(body(said, spelt, data.draw(st.booleans())), lambda model: ("chat", model)).turn
-    head = lineage.after_reply(first, SCOPE, reply)
+    head = lineage.after_reply(first, SCOPE, (Text(reply),))
     assert (head, len(asked) + 1) == lineage.history(second, SCOPE)
 
 
@@ -373,7 +419,7 @@ def test_the_head_after_a_reply_is_that_of_the_next_request(
     asked: Turn, reply: str, following: Message
 ) -> None:
     assume(reply.strip())
-    head = lineage.after_reply(asked, SCOPE, reply)
+    head = lineage.after_reply(asked, SCOPE, (Text(reply),))
     answer = Message("assistant", (Text(reply),))
     later = turn(
         *asked.messages,
@@ -386,13 +432,15 @@ def test_the_head_after_a_reply_is_that_of_the_next_request(
     assert lineage.history(later, SCOPE) == (head, len(asked.messages) + 1)
     # And where the client sends only what is new, it follows the head.
     only = turn(following, system=asked.system, profile=asked.profile, model=asked.model)
-    assert lineage.after_reply(only, SCOPE, "x", head) == lineage.after_reply(later, SCOPE, "x")
+    assert lineage.after_reply(only, SCOPE, (Text("x"),), head) == lineage.after_reply(
+        later, SCOPE, (Text("x"),)
+    )
 
 
 @pytest.mark.parametrize("reply", ["", " ", "\n\t ", "\u00a0\u2003"])
 def test_a_blank_reply_has_no_head(reply: str) -> None:
     """No client sends it back, so no history could have it."""
-    assert lineage.after_reply(BASE, SCOPE, reply) is None
+    assert lineage.after_reply(BASE, SCOPE, (Text(reply),)) is None
 
 
 @many
@@ -427,8 +475,8 @@ class OpenClaw:
 
     def take(self, asked: Turn, reply: str) -> None:
         self.heads = (
-            lineage.after_reply(asked, SCOPE, reply),
-            lineage.lenient(asked, SCOPE, reply),
+            lineage.after_reply(asked, SCOPE, (Text(reply),)),
+            lineage.lenient(asked, SCOPE, (Text(reply),)),
         )
         self.kept.append(assistant(reply))
 
@@ -501,10 +549,10 @@ def test_nothing_else_goes_on_by_either_head(stray: Turn) -> None:
     ids=["first", "later"],
 )
 def test_an_answer_follows_something_the_user_has_said(asked: Turn) -> None:
-    assert lineage.lenient(asked, SCOPE, "x") is None
-    base = lineage.after_reply(asked, SCOPE, "x")
-    assert lineage.lenient(turn(user("three")), SCOPE, "x", base) is None
-    assert lineage.lenient(turn(user("three"), user("four")), SCOPE, "x", base) is not None
+    assert lineage.lenient(asked, SCOPE, (Text("x"),)) is None
+    base = lineage.after_reply(asked, SCOPE, (Text("x"),))
+    assert lineage.lenient(turn(user("three")), SCOPE, (Text("x"),), base) is None
+    assert lineage.lenient(turn(user("three"), user("four")), SCOPE, (Text("x"),), base) is not None
 
 
 @many
@@ -513,15 +561,15 @@ def test_the_lenient_head_is_that_of_the_conversation_without_the_last_message(
     asked: Turn, reply: str, following: Message
 ) -> None:
     *kept, _ = asked.messages
-    head = lineage.lenient(asked, SCOPE, reply)
+    head = lineage.lenient(asked, SCOPE, (Text(reply),))
     if not kept or kept[-1].role == "assistant" or not reply.strip():
         assert head is None
     else:
         later = replace(asked, messages=(*kept, assistant(reply), following))
         assert lineage.history(later, SCOPE) == (head, len(kept) + 1)
-        assert head != lineage.after_reply(asked, SCOPE, reply)
+        assert head != lineage.after_reply(asked, SCOPE, (Text(reply),))
         without = replace(asked, messages=tuple(kept))
-        assert head == lineage.after_reply(without, SCOPE, reply)
+        assert head == lineage.after_reply(without, SCOPE, (Text(reply),))
 
 
 # Cost
@@ -552,3 +600,26 @@ def test_a_chat_of_many_turns_is_one_chain() -> None:
         if message.role == "assistant":
             so_far = turn(*asked.messages[:number], user("?"))
             assert lineage.history(so_far, SCOPE) == (head, number)
+
+
+def test_clients_spell_calls_and_results_in_their_own_way() -> None:
+    def asked(answer: Sequence[Part], results: Sequence[Part]) -> Turn:
+        said = Message("assistant", tuple(answer)), Message("user", tuple(results))
+        return turn(user("one"), *said, assistant("three"), user("four"))
+
+    noon, rain = ToolResult("a", (Text("noon"),)), ToolResult("b", (Text("rain "),))
+    called = ToolCall("a", "clock", '{"x": 1.0, "y": [null, "\\u00e9"]}'), ToolCall("b", "f", "{}")
+    spelt = ToolCall("a", "clock", '{"y":[null,"é"],"x":1}'), ToolCall("b", "f", " { } ")
+    head = lineage.history(asked((Text("Let me see."), *called), (noon, rain)), SCOPE)
+    others = [
+        asked((Text("Let me "), Text("see.\n"), *spelt), (rain, noon)),
+        asked(
+            (called[0], Text("Let me see."), called[1]), (noon, ToolResult("b", (Text("rain"),)))
+        ),
+        asked((Thinking("Hm.", "signed"), Text("Let me see."), *called), (noon, rain)),
+    ]
+    assert all(lineage.history(other, SCOPE) == head for other in others)
+    assert (
+        lineage.history(asked((Text("Let me see."), *reversed(called)), (noon, rain)), SCOPE)
+        != head
+    )

@@ -45,7 +45,22 @@ async def rig(
     home.mkdir()
     if request.param == "fake":
         return FakeRig(write_fake(tmp_path), home)
-    cli = real_clis()[request.param]
+    return await connected(request.param, home, nursery)
+
+
+@pytest.fixture(params=[*real_clis()])
+async def real_rig(
+    request: pytest.FixtureRequest, no_leaks: None, tmp_path: Path, nursery: trio.Nursery
+) -> RealRig:
+    """Each real CLI with a loopback model."""
+    home = tmp_path / "home"
+    home.mkdir()
+    return await connected(request.param, home, nursery)
+
+
+async def connected(variant: str, home: Path, nursery: trio.Nursery) -> RealRig:
+    """A real CLI with a loopback model of its own."""
+    cli = real_clis()[variant]
     if cli is None:
         pytest.skip("claude-agent-sdk is not installed, and with it no real CLI")
     real = RealRig(cli, home)

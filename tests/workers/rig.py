@@ -265,11 +265,25 @@ class Life:
         self.ready.set()
         self.over.set()
 
-    def assign(self, asked: Turn, length: float = 64) -> "trio.MemoryReceiveChannel[Any]":
-        """Give it `asked`; return where the events come from."""
+    def assign(
+        self, asked: Turn, length: float = 64, known: int = 0
+    ) -> "trio.MemoryReceiveChannel[Any]":
+        """Give it `asked`, of which it has the first `known` messages; return where the events
+        come from."""
         outbox, inbox = trio.open_memory_channel[list[Event] | Fault](length)
-        self.worker.assign_nowait(asked, outbox)
+        self.worker.assign_nowait(asked, outbox, known)
         return inbox
+
+    async def answer(self, asked: Turn, known: int = 0) -> list[Event]:
+        """All events of a turn. Raises the Fault that ended it."""
+        events: list[Event] = []
+        with trio.fail_after(60):
+            async with self.assign(asked, known=known) as inbox:
+                async for piece in inbox:
+                    if isinstance(piece, Fault):
+                        raise piece
+                    events += piece
+        return events
 
     async def wait_ended(self) -> Ended:
         await self.over.wait()

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from maxd.workers.binding import binding, import_groups
+from maxd.workers.functions import Names
 from maxd.workers.profiles import AGENT, CHAT, Profile
 from maxd.workers.turn import Image, Message, Part, Text, Turn
 
@@ -26,7 +27,7 @@ def turn(*messages: Message) -> Turn:
 def groups(*messages: Message) -> list[list[dict[str, Any]]]:
     return [
         [json.loads(line) for line in group.splitlines()]
-        for group in import_groups(messages, "sonnet")
+        for group in import_groups(messages, "sonnet", Names(()))
     ]
 
 
@@ -44,7 +45,8 @@ def groups(*messages: Message) -> list[list[dict[str, Any]]]:
 def test_the_system_texts_replace_or_append(
     profile: Profile, system: tuple[str, ...], expected: dict[str, object]
 ) -> None:
-    assert json.loads(msgspec.json.encode(binding(profile, system))) == {
+    asked = Turn(profile=profile.name, model="m", messages=(user("u"),), system=system)
+    assert json.loads(msgspec.json.encode(binding(profile, asked, functions=False))) == {
         "subtype": "initialize",
         **expected,
     }

@@ -182,7 +182,7 @@ TEXT = wire.TextBlock("t")
         ),
         (
             wire.UserLine(
-                wire.UserContent([wire.ImageBlock(wire.ImageSource("image/png", "aGk="))]),
+                wire.UserContent([wire.ImageBlock(wire.Base64Source("image/png", "aGk="))]),
                 should_query=False,
             ),
             {

@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from maxd.workers.faults import (
     BackendUnavailable,
@@ -98,7 +99,7 @@ def test_an_idle_worker_that_speaks_is_not_trusted(unasked: bytes) -> None:
     (fault,) = protocol.feed(unasked + WHOLE)
     assert isinstance(fault, ProtocolBroken)
     with pytest.raises(RuntimeError):
-        protocol.proceed(TURN.messages)
+        protocol.proceed(TURN, 0)
 
 
 def test_the_next_turn_of_a_conversation_is_told_the_new_messages_only() -> None:
@@ -108,7 +109,8 @@ def test_the_next_turn_of_a_conversation_is_told_the_new_messages_only() -> None
     protocol.data_to_send()
     protocol.feed(WHOLE)
     new = (Message("user", (Text("more"),)), Message("user", (Text("now"),)))
-    written = protocol.proceed(new)
+    more = replace(TURN, messages=(*TURN.messages, *new))
+    written = protocol.proceed(more, len(TURN.messages))
     assert b"more" in written
     assert b"initialize" not in written
     assert b"now" not in written, "the first of the two is remembered first"

@@ -1,6 +1,7 @@
 """The protocol of a reset: what is written, and what counts as one."""
 
 import pytest
+from msgspec.structs import replace
 
 from maxd.workers.faults import ProtocolBroken
 from maxd.workers.profiles import AGENT, CHAT
@@ -155,7 +156,7 @@ def test_a_worker_with_tools_is_never_reset() -> None:
     with pytest.raises(RuntimeError):
         protocol.reset()
     assert protocol.phase is Phase.IDLE
-    protocol.proceed([user("go on")])
+    protocol.proceed(replace(TURN, messages=(user("go on"),)), 0)
 
 
 def test_a_worker_that_is_being_reset_is_not_asked() -> None:
@@ -163,4 +164,4 @@ def test_a_worker_that_is_being_reset_is_not_asked() -> None:
     with pytest.raises(RuntimeError):
         protocol.begin(TURN)
     with pytest.raises(RuntimeError):
-        protocol.proceed([user("go on")])
+        protocol.proceed(replace(TURN, messages=(user("go on"),)), 0)

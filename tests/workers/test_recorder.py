@@ -81,7 +81,7 @@ def test_a_profile_that_keeps_no_transcript_has_no_session() -> None:
 def test_a_turn_without_a_last_line_does_not_have_that_of_another() -> None:
     protocol = begun(AGENT)
     protocol.feed(whole(session_id="s1"))
-    protocol.proceed(TURN.messages)
+    protocol.proceed(TURN, 0)
     protocol.feed(start() + text("x") + stop() + result(session_id="s1"))
     assert (protocol.record.session, protocol.record.last_line) == ("s1", None)
 
@@ -90,7 +90,7 @@ def test_a_turn_that_fails_leaves_the_record_of_the_last_that_did_not() -> None:
     protocol = begun(AGENT)
     protocol.feed(whole(session_id="s1", total_cost_usd=1.0))
     before = protocol.record
-    protocol.proceed(TURN.messages)
+    protocol.proceed(TURN, 0)
     protocol.feed(start("msg_2") + said(block("x"), uuid="a7") + result(is_error=True))
     assert protocol.record == before
 
@@ -144,7 +144,7 @@ def test_a_cost_that_adds_up_is_told_for_each_turn() -> None:
     for total in (1.5, 2.0, 2.0):
         protocol.feed(whole(total_cost_usd=total))
         costs.append(protocol.record.cost)
-        protocol.proceed(TURN.messages)
+        protocol.proceed(TURN, 0)
     assert costs == [1.5, 0.5, 0.0]
 
 

@@ -25,6 +25,8 @@ def test_every_pair_is_in_the_table_or_illegal(state: State, happening: Happenin
         "starting ready spare lease leased kill ending gone gone",
         "starting ready spare lease leased finish idle lease leased finish idle kill ending gone "
         "gone",
+        "starting ready spare lease leased park parked lease leased finish idle kill ending gone "
+        "gone",
         "starting ready spare kill ending stuck stuck",
         "starting kill ending kill ending gone gone",
     ],
@@ -56,4 +58,5 @@ def test_whatever_lives_can_be_killed_and_nothing_follows_the_end() -> None:
 
 def test_a_worker_is_lent_only_when_it_is_a_spare_or_holds_the_conversation() -> None:
     leased = {pair for pair, to in TRANSITIONS.items() if to is State.LEASED}
-    assert leased == {(State.SPARE, Happening.LEASE), (State.IDLE, Happening.LEASE)}
+    holders = (State.SPARE, State.IDLE, State.PARKED)
+    assert leased == {(state, Happening.LEASE) for state in holders}
