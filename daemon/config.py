@@ -62,7 +62,9 @@ def load(
         try:
             checked = _checked(setting, value)
         except (msgspec.ValidationError, ValueError):
-            problems.append(f"{where}: {name} is {_shown(value)}, but must be {setting.allowed}.")
+            # A key written in place of its hash is not to be shown.
+            shown = "wrong" if name == "keys" else _shown(value)
+            problems.append(f"{where}: {name} is {shown}, but must be {setting.allowed}.")
             continue
         if setting.key is None:
             tree[setting.table] = checked

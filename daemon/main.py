@@ -1,9 +1,9 @@
 """The command line and the composition root: the only module that joins the daemon to its front."""
 
 import argparse
-import ipaddress
 import os
 import resource
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -15,14 +15,16 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon import config as configuration
-from maxd.daemon import service_command
+from maxd.daemon import key_command, key_file, service_command
 from maxd.daemon.catalog import Catalog
 from maxd.daemon.config import ConfigError
 from maxd.daemon.demo import Demo
 from maxd.daemon.inherited import NotASocket
+from maxd.daemon.keys import KeyRing
 from maxd.daemon.ledger import Ledger, StateError
 from maxd.daemon.lifecycle import Stopped
 from maxd.daemon.logs import configure, get_logger
+from maxd.daemon.quotas import Quotas
 from maxd.daemon.sd_notify import VARIABLES, Notifier
 from maxd.daemon.service import limits, run
 from maxd.daemon.settings import Config
@@ -47,6 +49,11 @@ WANTED_FILES = 65536
 # Accepted just before a restart, a request has this long to arrive and still be served.
 HANDOVER_SECONDS = 0.25
 
+EXPOSED = (
+    "{address} can be reached from other machines, and whoever connects has a shell as you. Listen "
+    "on 127.0.0.1 (server.host), or make an API key first: maxd key new NAME."
+)
+
 Serving = Callable[[], Awaitable[None]]
 
 
@@ -61,6 +68,8 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         case "service":
             return _configured(options.config, partial(service_command.service, options))
+        case "key":
+            return _configured(options.config, partial(key_command.key, options))
         case _:
             overrides = {
                 "server.host": options.host,
@@ -70,10 +79,16 @@ def main(argv: list[str] | None = None) -> int:
             return serve(options.config, overrides)
 
 
+def _load(path: Path | None, overrides: Mapping[str, object]) -> Config:
+    """The configuration with all keys. Raises ConfigError."""
+    config = configuration.load(path, os.environ, overrides, not_settings={MARKER})
+    return key_file.with_key_file(config, key_file.key_file(path))
+
+
 def _configured(path: Path | None, command: Callable[[Config], int]) -> int:
     """Run a command that needs the configuration. Returns its exit code."""
     try:
-        config = configuration.load(path, os.environ, {}, not_settings={MARKER})
+        config = _load(path, {})
     except ConfigError as error:
         return _fail(EX_CONFIG, *error.problems)
     return command(config)
@@ -90,20 +105,17 @@ def serve_alias(argv: list[str] | None = None) -> int:
 def serve(path: Path | None, overrides: Mapping[str, object]) -> int:
     """Load the configuration and serve until told to stop. Returns an exit code."""
     try:
-        config = configuration.load(path, os.environ, overrides, not_settings={MARKER})
+        load = partial(_load, path, overrides)
+        config = load()
         limits(config, Catalog(config.models))
     except ConfigError as error:
         return _fail(EX_CONFIG, *error.problems)
     except ModelNotFound as error:
         return _fail(EX_CONFIG, f"pool.warm: {error.message}")
-    if not is_loopback(config.server.host):
-        return _fail(
-            EX_CONFIG,
-            f"server.host: {config.server.host} is reachable from other machines. maxd serves a "
-            "shell to whoever can connect, and has no API keys yet: listen on 127.0.0.1.",
-        )
     configure(config.log.format, config.log.level, environ=os.environ)
-    return _guarded(config, os.environ, None)
+    # Until the daemon listens for it, and in no other process: a handler does not outlive an exec.
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
+    return _guarded(config, os.environ, None, load)
 
 
 def demo(port: int | None) -> int:
@@ -114,23 +126,23 @@ def demo(port: int | None) -> int:
         return _guarded(config, show.environment, show)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can connect to `host`."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _guarded(config: Config, environment: Mapping[str, str], show: Demo | None) -> int:
+def _guarded(
+    config: Config,
+    environment: Mapping[str, str],
+    show: Demo | None,
+    load: Callable[[], Config] | None = None,
+) -> int:
     """Take the lock and the port, run, and give both back."""
     log = get_logger("maxd")
     code = 0
     try:
         with Ledger(config.state_directory()) as ledger:
             listeners = _listen(config, environment, show)
+            if not config.keys and (exposed := listeners.exposed):
+                listeners.close()
+                return _fail(EX_CONFIG, EXPOSED.format(address=exposed))
             try:
-                trio.run(_everything, config, environment, ledger, listeners, log, show)
+                trio.run(_everything, config, environment, ledger, listeners, log, show, load)
             except* Stopped:
                 code = EX_INTERRUPTED
             finally:
@@ -162,6 +174,7 @@ async def _everything(
     listeners: Listeners,
     log: FilteringBoundLogger,
     show: Demo | None,
+    load: Callable[[], Config] | None,
 ) -> None:
     _raise_file_limit()
     for earlier in ledger.earlier:
@@ -171,7 +184,17 @@ async def _everything(
     notifier = Notifier(environment)
     environment = {name: environment[name] for name in environment if name not in VARIABLES}
     where = listeners.where
-    front = partial(serve_http, config.server, listeners, version("maxd"), log)
+    ring, quotas = KeyRing(config.keys), Quotas()
+    front = partial(serve_http, config.server, listeners, version("maxd"), log, ring, quotas)
+
+    def reconfigure(changed: Config) -> None:
+        configure(changed.log.format, changed.log.level, environ=os.environ)
+        if not changed.keys and listeners.exposed:
+            log.error("keys kept: without any this address needs a restart", url=listeners.exposed)
+            return
+        ring.keys = changed.keys
+        quotas.adapt(changed.keys)
+
     # Without a manager that hands the socket on, later requests are refused with a reason.
     settle_seconds = HANDOVER_SECONDS if listeners.handed_over else 0.0
     async with trio.open_nursery() as nursery:
@@ -187,6 +210,8 @@ async def _everything(
             front,
             notifier=notifier,
             settle_seconds=settle_seconds,
+            load=load,
+            on_config=reconfigure,
             on_serving=on_serving,
         )
         nursery.cancel_scope.cancel()
@@ -224,5 +249,6 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("demo", help="see it work, without an account or the internet")
     show.add_argument("--port", type=int, help="port to listen on (3456, or any free one)")
     service_command.add_parser(commands)
+    key_command.add_parser(commands)
     commands.add_parser("config", help="print all settings with their defaults, as TOML")
     return parser

@@ -26,6 +26,7 @@ class Health:
         queued: Callable[[], int],
         running: Callable[[], int],
         refusal: Callable[[], str | None],
+        remark: Callable[[], str | None] = lambda: None,
         *,
         keeps_spares: bool,
     ) -> None:
@@ -33,6 +34,7 @@ class Health:
         self._queued = queued
         self._running = running
         self._refusal = refusal
+        self._remark = remark
         self._keeps_spares = keeps_spares
 
     @property
@@ -57,9 +59,11 @@ class Health:
         if refusal is not None:
             return f"degraded: {refusal}"
         counts = self._counts()
+        remark = self._remark()
         return (
             f"{counts[State.SPARE]} spares, {counts[State.STARTING]} starting, "
             f"{self._running()} turns running, {self._queued()} queued"
+            f"{'; ' + remark if remark else ''}"
         )
 
 

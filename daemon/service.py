@@ -18,6 +18,7 @@ from maxd.daemon.manager import Health, keep_told
 from maxd.daemon.memory import PER_WORKER, available_memory, worker_budget
 from maxd.daemon.pool import Pool
 from maxd.daemon.probes import Probes
+from maxd.daemon.reloading import Reloading
 from maxd.daemon.sd_notify import Notifier
 from maxd.daemon.settings import Config
 from maxd.daemon.slots import Key, Limits
@@ -58,14 +59,19 @@ async def run(
     *,
     notifier: Notifier | None = None,
     settle_seconds: float = 0.0,
+    load: Callable[[], Config] | None = None,
+    on_config: Callable[[Config], None] = lambda config: None,
     on_serving: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Run the daemon until it is told to stop by a signal.
 
     `environment` is what workers inherit; `instance` marks their process trees. `on_serving` is
     run once requests are answered; `notifier` is what the service manager hears. The
-    `settle_seconds` are drain_on_signal's. Raises lifecycle.Stopped at a second signal.
-    Cancelling ends everything at once; the workers' trees are gone when this returns.
+    `settle_seconds` are drain_on_signal's. `load` reads the configuration again when SIGHUP asks
+    for it, and `on_config` is told the one that is in force then.
+
+    Raises lifecycle.Stopped at a second signal. Cancelling ends everything at once; the workers'
+    trees are gone when this returns.
     """
     catalog = Catalog(config.models)
     directory = config.working_directory()
@@ -100,6 +106,17 @@ async def run(
             pool.open()
         else:
             pool.close(fault)
+
+    def apply(changed: Config) -> None:
+        nonlocal config
+        allowed = limits(changed, catalog)
+        config = changed
+        pool.adapt(
+            allowed,
+            freeze_idle=config.pool.freeze_idle,
+            reuse_bytes=config.pool.reuse_megabytes * 2**20,
+        )
+        on_config(config)
 
     def stopping() -> None:
         draining.set()
@@ -143,11 +160,14 @@ async def run(
         transcripts=transcripts,
     )
     backend = Backend(config.cli.path, environment, log, backend_changed)
+    # Without a file to read again, as in a demo, what is in force stays.
+    reloading = Reloading(config, load or (lambda: config), apply, log, tell)
     health = Health(
         pool.counts,
         lambda: pool.queued,
         lambda: turns.running,
         lambda: None if pool.fault is None else pool.fault.message,
+        lambda: reloading.line,
         keeps_spares=bool(config.pool.spares and config.pool.warm),
     )
     async with trio.open_nursery() as everything:
@@ -162,6 +182,7 @@ async def run(
             settle_seconds=settle_seconds,
         )
         await everything.start(drain)
+        await everything.start(reloading.run)
         await everything.start(backend.run)
         await everything.start(pool.run)
         conversations.restore(await everything.start(index.run))

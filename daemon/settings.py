@@ -12,6 +12,7 @@ import msgspec
 import platformdirs
 from msgspec import Meta, Struct, field, inspect
 
+from maxd.daemon.keys import ApiKey, KeyName
 from maxd.workers.models import MAX_LENGTH, NAME_PATTERN
 
 PREFIX: Final = "MAXD_"
@@ -286,6 +287,16 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     models: Annotated[
         dict[_ModelName, _ModelName],
         Meta(description="Further model names, and the CLI's model word for each.", max_length=256),
+    ] = field(default_factory=dict)
+    keys: Annotated[
+        dict[KeyName, ApiKey],
+        Meta(
+            title="tables [keys.NAME] with hash, max_concurrent, requests_per_minute and "
+            "tokens_per_minute",
+            description="API keys by name, as `maxd key new` prints them: with any, every "
+            "request but /health needs one.",
+            max_length=1024,
+        ),
     ] = field(default_factory=dict)
     conversations: Conversations = field(default_factory=Conversations)
     profiles: Profiles = field(default_factory=Profiles)

@@ -9,7 +9,10 @@ from maxd.daemon.settings import Setting, settings
 MARKERS = ("<!-- settings -->", "<!-- /settings -->")
 """Between these lines of README.md stands `markdown_table()`."""
 
-_MODELS_EXAMPLE = '# "gpt-4o" = "sonnet"'
+_EXAMPLES = {
+    "models": '# "gpt-4o" = "sonnet"',
+    "keys": '# laptop = { hash = "…", max_concurrent = 4, requests_per_minute = 60 }',
+}
 
 
 def example_toml() -> str:
@@ -24,7 +27,7 @@ def example_toml() -> str:
         for setting in members:
             lines += [f"# {setting.description}", f"# Allowed: {setting.allowed}."]
             lines.append(
-                _MODELS_EXAMPLE
+                _EXAMPLES[setting.table]
                 if setting.key is None
                 else f"#{setting.key} = {_toml(setting.default)}"
             )

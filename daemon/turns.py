@@ -91,6 +91,19 @@ class TurnStream:
         """Whether Finished has been returned."""
         return self._finished is not None
 
+    @property
+    def tokens(self) -> int:
+        """What the turn has cost, in and out and from the cache; 0 until it is finished."""
+        if self._finished is None:
+            return 0
+        usage = self._finished.usage
+        return (
+            usage.input_tokens
+            + usage.cache_creation_tokens
+            + usage.cache_read_tokens
+            + usage.output_tokens
+        )
+
     async def next_events(self) -> list[Event]:
         """The events that may go to the client and are ready now, waiting for at least one; empty
         after Finished. Raises the Fault that ended the turn, or with which it was refused.
@@ -316,9 +329,16 @@ class Turns:
 
     @contextmanager
     def run(
-        self, turn: Turn, *, client: str, request_id: str, conversation_id: str | None = None
+        self,
+        turn: Turn,
+        *,
+        client: str,
+        request_id: str,
+        conversation_id: str | None = None,
+        key: str | None = None,
     ) -> Iterator[TurnStream]:
-        """Run `turn`, of the conversation `conversation_id` if that is given.
+        """Run `turn`, of the conversation `conversation_id` if that is given. `key` is the name of
+        the API key it came with, for the log.
 
         Leaving the block before Finished, or by an exception, kills its worker. Raises what
         `Conversations.claim` raises, or the `refusal`.
@@ -355,4 +375,4 @@ class Turns:
                 self._idle.set()
             if stream.fault is not None:
                 self._on_fault(stream.fault)
-            self._log.info("turn", request=request_id, **stream.facts())
+            self._log.info("turn", request=request_id, key=key, **stream.facts())

@@ -1,19 +1,20 @@
 """The routes: from a request to a turn, and from its events to a reply."""
 
-import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 from msgspec import Struct
-from quart import Request, Response, request
+from quart import Response, request
 from quart_trio import QuartTrio
 
 from maxd.daemon.turns import Turns
 from maxd.http import openai_chat, openai_models, openai_reply
 from maxd.http.body import Budget, read_body
 from maxd.http.conversations import encode_deleted, encode_list, encode_one
+from maxd.http.credentials import Client, client_of
 from maxd.http.dialect import Asked, FindModel
+from maxd.http.quota_headers import Meter
 from maxd.http.replying import Settings, streamed, whole
 from maxd.http.server import prepare
 from maxd.workers.faults import BadRequest, ConversationGone
@@ -35,6 +36,7 @@ class Service(Struct, kw_only=True):
     find_model: FindModel
     offered_models: Callable[[], tuple[OfferedModel, ...]]
     version: str
+    meter: Meter
 
 
 def make_app(service: Service, settings: Settings) -> QuartTrio:
@@ -67,13 +69,16 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
         """Run the turn that has been asked for, and reply as its dialect does."""
         state = cast("dict[str, Any]", request.scope)["state"]
         stack: ExitStack = state["stack"]
+        streams = stack.enter_context(service.meter.counted(_client().key, state["headers"]))
         running = service.turns.run(
             asked.turn,
-            client=_client(request),
+            client=_client().scope,
+            key=_client().key,
             request_id=state["request_id"],
             conversation_id=request.headers.get("X-Conversation-Id"),
         )
         stream = stack.enter_context(running)
+        streams.append(stream)
         state["headers"].append((b"x-conversation-id", stream.conversation_id.encode()))
         if asked.ignored:
             state["headers"].append((b"x-ignored-params", ", ".join(asked.ignored).encode()))
@@ -83,19 +88,19 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
 
     @app.get("/conversations")
     async def conversations() -> Response:
-        known = service.turns.conversations.of(_client(request))
+        known = service.turns.conversations.of(_client().scope)
         return _json(encode_list((each, service.turns.state_of(each)) for each in known))
 
     @app.get("/conversations/<conversation_id>")
     async def conversation(conversation_id: str) -> Response:
-        known = service.turns.conversations.get(_client(request), conversation_id)
+        known = service.turns.conversations.get(_client().scope, conversation_id)
         if known is None:
             raise ConversationGone(NO_CONVERSATION, code="conversation_not_found")
         return _json(encode_one(known, service.turns.state_of(known)))
 
     @app.delete("/conversations/<conversation_id>")
     async def forget_conversation(conversation_id: str) -> Response:
-        known = service.turns.forget(_client(request), conversation_id)
+        known = service.turns.forget(_client().scope, conversation_id)
         if known is None:
             raise ConversationGone(NO_CONVERSATION, code="conversation_not_found")
         return _json(encode_deleted(known))
@@ -121,7 +126,6 @@ def _json(body: bytes) -> Response:
     return Response(body, content_type="application/json")
 
 
-def _client(request: Request) -> str:
-    """Whom the queue is fair to: the holder of a key, known by its hash alone."""
-    key = request.headers.get("Authorization") or request.headers.get("X-Api-Key") or ""
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+def _client() -> Client:
+    """Whom the queue is fair to, and whose conversations these are."""
+    return client_of(cast("dict[str, Any]", request.scope)["state"])

@@ -143,15 +143,23 @@ async def send_reply(send: "ASGISendCallable", reply: Reply) -> None:
 
 
 class Guarded:
-    """An ASGI app that sees only the requests that pass `check`.
+    """An ASGI app that sees only the requests that pass `check`, and then `admit`, which is given
+    the scope and raises the fault for which they are refused.
 
     It wraps the app rather than hooking into it, so that unknown routes and wrong methods are
     guarded too.
     """
 
-    def __init__(self, app: "ASGIFramework", policy: Policy, render: Render) -> None:
+    def __init__(
+        self,
+        app: "ASGIFramework",
+        policy: Policy,
+        render: Render,
+        admit: "Callable[[Scope], None]" = lambda scope: None,
+    ) -> None:
         self._app = app
         self._policy = policy
+        self._admit = admit
         self._render = render
 
     async def __call__(
@@ -166,6 +174,7 @@ class Guarded:
                     query=scope["query_string"],
                     headers=scope["headers"],
                 )
+                self._admit(scope)
             except Fault as fault:
                 await send_reply(send, self._render(fault))
                 return

@@ -1,5 +1,6 @@
 """The sockets that are listened on: the network's, UNIX ones, and those that were handed over."""
 
+import ipaddress
 import os
 import socket
 import stat
@@ -35,6 +36,15 @@ class Listeners(Struct, kw_only=True):
     def where(self) -> str:
         """The address that clients are told: an URL, or the path of a UNIX socket."""
         return describe(self.main[0])
+
+    @property
+    def exposed(self) -> str | None:
+        """An address of them that other machines can reach; None if there is none."""
+        for sock in (*self.main, *self.admin):
+            name = sock.getsockname()
+            if isinstance(name, tuple) and not ipaddress.ip_address(name[0]).is_loopback:
+                return describe(sock)
+        return None
 
     def close(self) -> None:
         """Close what is still open and remove the UNIX sockets of this process, but not one that

@@ -41,6 +41,8 @@ def render(fault: Fault) -> Reply:
     wait = fault.retry_after
     if wait is not None:
         headers.append((b"retry-after", str(max(1, math.ceil(wait))).encode()))
+    if fault.status == 401:
+        headers.append((b"www-authenticate", b'Bearer realm="maxd"'))
     if not fault.retry or (wait is not None and wait > LONGEST_RETRY_SECONDS):
         headers.append((b"x-should-retry", b"false"))
     return fault.status, headers, body
@@ -50,6 +52,8 @@ def _type(status: int) -> str:
     match status:
         case 429:
             return "rate_limit_error"
+        case 401:
+            return "authentication_error"
         case 403:
             return "permission_error"
         case _ if status < 500:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import openai
@@ -77,14 +77,17 @@ def spoken(messages: list[dict[str, Any]]) -> list[tuple[str, str]]:
 class DaemonProcess:
     """`maxd serve` on a free port, with a state directory and home of its own."""
 
+    COMMAND: ClassVar = (sys.executable, "-m", "maxd.daemon", "serve")
+
     def __init__(
         self,
         root: Path,
         base_url: str,
         variables: Mapping[str, str] | None = None,
         *,
-        command: Sequence[str] = (sys.executable, "-m", "maxd.daemon", "serve"),
+        command: Sequence[str] = COMMAND,
         pass_fds: Sequence[int] = (),
+        without: Sequence[str] = (),
     ) -> None:
         home = root / "home"
         home.mkdir(exist_ok=True)
@@ -100,6 +103,8 @@ class DaemonProcess:
             "MAXD_POOL_MAX_WORKERS": "4",
             **(variables or {}),
         }
+        for name in without:
+            del self.environment[name]
         self.process = subprocess.Popen(
             command,
             pass_fds=pass_fds,
