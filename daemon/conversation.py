@@ -27,9 +27,6 @@ class Conversation(Struct, kw_only=True):
     cost: float = 0.0
     context_tokens: int = 0
     context_window: int = 0
-    pending: tuple[str, ...] = ()
-    """The calls with which the last turn ended. Only a live worker can be handed their results, so
-    this is not kept beyond it."""
     session: str | None = None
     session_directory: str | None = None
     session_line: str | None = None

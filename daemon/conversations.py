@@ -37,6 +37,8 @@ class Claim(Struct, kw_only=True):
     known: int = 0
     base: Head | None = None
     conversation: Conversation | None = None
+    pending: tuple[str, ...] = ()
+    """The calls with which the conversation's last turn ended."""
 
     @property
     def whole(self) -> bool:
@@ -65,6 +67,9 @@ class Conversations:
         self._by_head: dict[bytes, list[Conversation]] = {}
         # The same by lenient heads, of live workers only: they are not kept.
         self._by_lenient: dict[bytes, Conversation] = {}
+        # Of conversations whose last turn ended in calls: which. Only a live worker can be handed
+        # their results, so the index does not know them.
+        self._pending: dict[tuple[str, str], tuple[str, ...]] = {}
         # Conversations whose next turn is running, and ids whose first turn is.
         self._claimed: set[tuple[str, str]] = set()
 
@@ -93,6 +98,7 @@ class Conversations:
         """Know a conversation no longer; return what it was. A turn of it that is running is
         answered and then begins a new one."""
         conversation = self._by_id.pop((scope, conversation_id), None)
+        self._pending.pop((scope, conversation_id), None)
         if conversation is not None:
             self._withdraw(conversation)
             self._on_forget(scope, conversation_id)
@@ -180,7 +186,10 @@ class Conversations:
         conversation.context_tokens = record.context_tokens
         conversation.context_window = record.context_window
         conversation.session = conversation.session_line = None
-        conversation.pending = pending
+        if pending:
+            self._pending[name] = pending
+        else:
+            self._pending.pop(name, None)
         self._claimed.discard(name)
         self._offer(conversation)
         self._on_change(conversation)
@@ -222,6 +231,7 @@ class Conversations:
 
     def _take(self, claim: Claim, conversation: Conversation) -> None:
         claim.id, claim.conversation = conversation.id, conversation
+        claim.pending = self._pending.get((conversation.scope, conversation.id), ())
         self._claimed.add((conversation.scope, conversation.id))
         self._withdraw(conversation)
 

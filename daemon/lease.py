@@ -8,6 +8,9 @@ from maxd.workers.faults import Fault, WorkerDied
 from maxd.workers.turn import Event, Finished, RoundStarted, Turn
 from maxd.workers.worker import OUTBOX_LENGTH, Worker
 
+# The CLI ends a turn within 10 ms (2.1.197, 2.1.330).
+INTERRUPT_SECONDS = 1.0
+
 
 class Lease:
     """One turn on one worker. Made by `Pool.lease`; whoever holds it must call `close`."""
@@ -102,6 +105,21 @@ class Lease:
         if self.fault is not None and not events:
             raise self.fault
         return events
+
+    async def interrupt(self) -> bool:
+        """End the turn that runs. Returns whether its worker has ended it orderly and can be reset.
+        Cannot be cancelled, but takes a second at most."""
+        assert self.worker is not None
+        try:
+            if not self.finished and self.fault is None:
+                self.worker.interrupt_nowait()
+            with trio.move_on_after(INTERRUPT_SECONDS, shield=True):
+                while await self.next_events():
+                    pass
+        except (Fault, RuntimeError):
+            # RuntimeError: it is still being given its history, or waits for results.
+            return False
+        return self.finished and not self.parked
 
     def _take(self, batch: list[Event] | Fault, events: list[Event]) -> None:
         if isinstance(batch, Fault):

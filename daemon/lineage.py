@@ -122,8 +122,8 @@ def _canonical(message: Message) -> Iterator[str]:
         # Some dialects keep the blocks of an answer, others join its text.
         texts = [part.text for part in others if isinstance(part, Text)]
         others = [part for part in others if not isinstance(part, Text)]
-        if joined := "".join(texts):
-            others.insert(0, Text(joined))
+        if texts:
+            others.insert(0, Text("".join(texts)))
     for part in (*results, *others):
         yield from _canonical_part(part)
 

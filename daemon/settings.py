@@ -126,6 +126,17 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         tuple[_Origin, ...],
         Meta(description="Web origins whose pages may call the server.", max_length=64),
     ] = ()
+    strict_fields: Annotated[
+        bool,
+        Meta(description="Whether a field that would have no effect is refused."),
+    ] = False
+    show_thinking: Annotated[
+        tuple[Literal["agent", "chat"], ...],
+        Meta(
+            description="Profiles whose model's thinking is sent to the client.",
+            max_length=2,
+        ),
+    ] = ("agent", "chat")
 
 
 class Cli(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -195,7 +206,7 @@ class Pool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         int,
         Meta(
             description="Most workers that wait for results of a client's functions; 0 is half of "
-            "all. The one that has waited longest makes room; its conversation goes on elsewhere.",
+            "all, and beyond that the one that has waited longest makes room.",
             ge=0,
             le=1024,
         ),

@@ -1,5 +1,6 @@
 """Runs turns: a lease, the worker's events, the streaming mode, and the one retry that is safe."""
 
+import secrets
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -12,6 +13,7 @@ from structlog.typing import FilteringBoundLogger
 from maxd.daemon import lineage
 from maxd.daemon.conversation import Conversation
 from maxd.daemon.conversations import Claim, Conversations
+from maxd.daemon.cut import Cut
 from maxd.daemon.lease import Lease
 from maxd.daemon.pool import Pool
 from maxd.daemon.release import Release
@@ -29,6 +31,7 @@ from maxd.workers.turn import (
     RoundStarted,
     TextDelta,
     Turn,
+    TurnRecord,
 )
 
 ConversationState: TypeAlias = Literal["running", "idle", "stored", "known"]
@@ -64,6 +67,7 @@ class TurnStream:
         self._claim = claim
         self._turn = turn
         self._release = Release(profile.streaming)
+        self._cut = Cut(turn.stop, turn.max_tokens)
         self._attempts = 0
         self._reply = Reply()
         # Set once the service has taken a request of this turn: from then on a dead worker may
@@ -71,6 +75,8 @@ class TurnStream:
         self._accepted = False
         # A message was cut and told anew: what of it is in the CLI's own history, nobody knows.
         self._broken = False
+        # The answer was cut, and the worker can be reset for another conversation.
+        self._reusable = False
         self._started = trio.current_time()
         self._leased_at: float | None = None
         self._first_text_at: float | None = None
@@ -96,13 +102,9 @@ class TurnStream:
         """What the turn has cost, in and out and from the cache; 0 until it is finished."""
         if self._finished is None:
             return 0
-        usage = self._finished.usage
-        return (
-            usage.input_tokens
-            + usage.cache_creation_tokens
-            + usage.cache_read_tokens
-            + usage.output_tokens
-        )
+        used = self._finished.usage
+        cached = used.cache_creation_tokens + used.cache_read_tokens
+        return used.input_tokens + cached + used.output_tokens
 
     async def next_events(self) -> list[Event]:
         """The events that may go to the client and are ready now, waiting for at least one; empty
@@ -129,6 +131,8 @@ class TurnStream:
         self._waiting.cancel()
 
     async def _advance(self) -> list[Event]:
+        if self._cut.finished is not None:
+            return []
         try:
             if self._lease is None:
                 self._lease = self._ask(await self._resumable())
@@ -152,7 +156,14 @@ class TurnStream:
                     self._finished = event
                 case _:
                     pass
-        released = self._release.feed(told)
+        released = self._cut.feed(self._release.feed(told))
+        if (cut := self._cut.finished) is not None:
+            if self._finished is not None:
+                # It is over for the model too, and what it cost is known.
+                cut = replace(cut, usage=self._finished.usage)
+                released[-1] = cut
+            self._finished = cut
+            self._reusable = self._may_reset and await self._lease.interrupt()
         self._reply.feed(released)
         if self._first_text_at is None and any(isinstance(e, TextDelta) for e in released):
             self._first_text_at = trio.current_time()
@@ -192,11 +203,9 @@ class TurnStream:
     def _is_next(self) -> bool:
         """Whether a worker at the claimed head can go on with the turn's messages: one whose calls
         wait takes nothing but their results."""
-        conversation = self._claim.conversation
-        if conversation is None or not conversation.pending:
-            return True
-        new = self._turn.messages[self._claim.known :]
-        return answerable(new, conversation.pending, lenient=self._lenient)
+        claim = self._claim
+        new = self._turn.messages[claim.known :]
+        return not claim.pending or answerable(new, claim.pending, lenient=self._lenient)
 
     async def _begin(self, lease: Lease) -> None:
         await lease.wait()
@@ -210,18 +219,25 @@ class TurnStream:
         if not delivered or self._finished is None or self.fault is not None:
             self._conversations.abandon(self._claim)
         elif lease is not None and lease.worker is not None:
-            record = lease.worker.record
+            # Whether the worker's own history has the reply that the client has.
+            cut = self._cut.finished is not None
+            alike = not self._broken and not cut
+            record = TurnRecord() if cut else lease.worker.record
             reply = self._reply.parts
-            pending = self._reply.calls if lease.parked else ()
+            pending = self._reply.calls if lease.parked and alike else ()
             conversation = self._conversations.finish(
                 self._claim, reply, self._finished, record, pending
             )
-            if not self._broken:
+            if self._reusable:
+                # It holds more than the client saw: no history leads to it.
+                lease.head = secrets.token_bytes(16)
+                lease.root = self._claim.root if self._claim.whole else None
+            if alike:
                 lease.head = conversation.head
                 self._offer_lenient(lease, conversation, reply)
                 lease.root = self._claim.root if self._may_reset and self._claim.whole else None
             # A transcript that ends in calls without results cannot be gone on with.
-            if self._transcripts is not None and not self._broken and not lease.parked:
+            if self._transcripts is not None and alike and not lease.parked:
                 self._transcripts.confirm_nowait(conversation, record)
         if lease is not None:
             lease.close()
@@ -301,6 +317,10 @@ class Turns:
     def refuse(self, fault: Fault) -> None:
         """Let no turn begin from now on; those that wait for a worker have begun."""
         self.refusal = fault
+
+    def has_tools(self, profile: str) -> bool:
+        """Whether the workers of `profile` have the CLI's own tools."""
+        return self._profiles[profile].tools != "none"
 
     def stop(self, fault: Fault) -> None:
         """End every running turn with `fault`."""

@@ -9,14 +9,22 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 from maxd.daemon.turns import Turns
-from maxd.http import openai_chat, openai_models, openai_reply
+from maxd.http import (
+    anthropic_models,
+    anthropic_routes,
+    openai_chat,
+    openai_models,
+    openai_reply,
+)
 from maxd.http.body import Budget, read_body
 from maxd.http.conversations import encode_deleted, encode_list, encode_one
 from maxd.http.credentials import Client, client_of
 from maxd.http.dialect import Asked, FindModel
+from maxd.http.dialects import speaks_anthropic
 from maxd.http.quota_headers import Meter
 from maxd.http.replying import Settings, streamed, whole
 from maxd.http.server import prepare
+from maxd.http.wishes import CONVERSATION, Wishes, wishes
 from maxd.workers.faults import BadRequest, ConversationGone
 from maxd.workers.models import OfferedModel
 
@@ -51,19 +59,35 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
 
     @app.get("/models")
     async def models() -> Response:
+        if speaks_anthropic(request.path, request.scope["headers"]):
+            query = request.args
+            page = anthropic_models.window(
+                query.get("limit"), query.get("before_id"), query.get("after_id")
+            )
+            return _json(anthropic_models.encode_list(service.offered_models(), page))
         return _json(openai_models.encode_list(service.offered_models()))
 
     @app.get("/models/<path:model>")
     async def model(model: str) -> Response:
         service.find_model(model)
+        if speaks_anthropic(request.path, request.scope["headers"]):
+            return _json(anthropic_models.encode_one(model, service.offered_models()))
         return _json(openai_models.encode_one(model, service.offered_models()))
 
     @app.post("/chat/completions")
     async def chat_completions() -> Response:
-        body = await read_body(request, limit=settings.max_body_bytes, budget=budget)
-        asked = openai_reply.asked(openai_chat.decode(body, service.find_model))
-        del body
+        asked = openai_reply.asked(openai_chat.decode(await read(), service.find_model, wished()))
         return await answer(asked)
+
+    async def read() -> bytes:
+        return await read_body(request, limit=settings.max_body_bytes, budget=budget)
+
+    def wished() -> Wishes:
+        return wishes(
+            request.headers.get,
+            strict=settings.strict_fields,
+            thinking_profiles=settings.show_thinking,
+        )
 
     async def answer(asked: Asked) -> Response:
         """Run the turn that has been asked for, and reply as its dialect does."""
@@ -75,7 +99,7 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
             client=_client().scope,
             key=_client().key,
             request_id=state["request_id"],
-            conversation_id=request.headers.get("X-Conversation-Id"),
+            conversation_id=request.headers.get(CONVERSATION),
         )
         stream = stack.enter_context(running)
         streams.append(stream)
@@ -85,6 +109,15 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
         if asked.stream:
             return await streamed(stream, asked.encoder(), settings)
         return await whole(stream, asked.collector(), settings)
+
+    anthropic_routes.add_routes(
+        app,
+        find_model=service.find_model,
+        has_tools=service.turns.has_tools,
+        read=read,
+        wished=wished,
+        answer=answer,
+    )
 
     @app.get("/conversations")
     async def conversations() -> Response:

@@ -3,12 +3,14 @@
 import re
 import secrets
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from maxd.http.guard import Render, Reply, send_reply
 from maxd.workers.faults import Fault
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hypercorn.typing import (
         ASGIFramework,
         ASGIReceiveCallable,
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
         ASGISendEvent,
         Scope,
     )
+
+RenderIn: TypeAlias = "Callable[[Fault, Scope], Reply]"
+"""Writes a fault in the shape that the client of a request expects."""
 
 _CLIENTS_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
@@ -34,7 +39,7 @@ class Front:
     - A Fault that nobody has answered is rendered, while no reply has begun.
     """
 
-    def __init__(self, app: "ASGIFramework", render: Render) -> None:
+    def __init__(self, app: "ASGIFramework", render: RenderIn) -> None:
         self._app = app
         self._render = render
 
@@ -67,7 +72,7 @@ class Front:
                     raise
                 fault = first_leaf(group)
             if fault is not None:
-                await send_reply(send_with_id, self._render(fault))
+                await send_reply(send_with_id, self._render(fault, inner))
 
 
 def first_leaf(group: BaseExceptionGroup[Fault]) -> Fault:

@@ -1,89 +1,27 @@
 """OpenAI chat completions, inwards: from the body of a request to a Turn."""
 
-import re
-from collections.abc import Iterator
-from typing import TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct, field
 
-from maxd.http import openai_fields
+from maxd.http import openai_fields, openai_messages, openai_tools
 from maxd.http.dialect import FindModel
-from maxd.workers.faults import BadRequest, TooLarge
-from maxd.workers.turn import Image, Message, Part, Text, Turn
+from maxd.http.openai_errors import invalid
+from maxd.http.openai_wire import ChatMessage
+from maxd.http.wishes import Wishes
+from maxd.workers.faults import BadRequest
+from maxd.workers.turn import Effort, Turn
 
-# No model's window holds more: a million tokens are about 4 MB of text. Images do not count.
-TEXT_LIMIT = 8 * 1024 * 1024
-IMAGE_TYPES = frozenset(("image/png", "image/jpeg", "image/gif", "image/webp"))
-_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}", re.ASCII)
-# Of a Raw: `[]` and `null` ask for nothing.
-_NOTHING = frozenset((b"", b"null", b"[]"))
+VERBOSITY: Final = {
+    "low": "Keep your answers short.",
+    "high": "Answer at length and in detail.",
+}
+"""What is added to the system message. `medium` is what the model does anyway."""
 
-
-class TextPart(Struct, tag_field="type", tag="text"):
-    text: str
-
-
-class RefusalPart(Struct, tag_field="type", tag="refusal"):
-    refusal: str
-
-
-class ImageUrl(Struct):
-    url: str
-
-
-class ImagePart(Struct, tag_field="type", tag="image_url"):
-    image_url: ImageUrl
-
-
-class FilePart(Struct, tag_field="type", tag="file"):
-    pass
-
-
-class AudioPart(Struct, tag_field="type", tag="input_audio"):
-    pass
-
-
-class SystemMessage(Struct, tag_field="role", tag="system"):
-    content: str | list[TextPart]
-    name: str | None = None
-
-
-class DeveloperMessage(Struct, tag_field="role", tag="developer"):
-    content: str | list[TextPart]
-    name: str | None = None
-
-
-class UserMessage(Struct, tag_field="role", tag="user"):
-    content: str | list[TextPart | ImagePart | FilePart | AudioPart]
-    name: str | None = None
-
-
-class AssistantMessage(Struct, tag_field="role", tag="assistant"):
-    content: str | list[TextPart | RefusalPart] | None = None
-    refusal: str | None = None
-    # Raw rather than lists: nothing is made of what is refused, however long it is.
-    tool_calls: Raw = Raw()
-    function_call: Raw = Raw()
-    audio: Raw = Raw()
-
-
-class ToolMessage(Struct, tag_field="role", tag="tool"):
-    pass
-
-
-class FunctionMessage(Struct, tag_field="role", tag="function"):
-    pass
-
-
-ChatMessage: TypeAlias = (
-    SystemMessage
-    | DeveloperMessage
-    | UserMessage
-    | AssistantMessage
-    | ToolMessage
-    | FunctionMessage
-)
+_Tokens: TypeAlias = Annotated[int, Meta(ge=1)]
+# OpenAI takes four; the Messages API has no limit of its own. The lengths bound what is held back.
+_Stop: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class StreamOptions(Struct):
@@ -95,6 +33,18 @@ class ChatBody(Struct):
     model: str
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    # Raw: their sizes are looked at before anything is made of them.
+    tools: Raw = field(default_factory=Raw)
+    tool_choice: Raw = field(default_factory=Raw)
+    response_format: Raw = field(default_factory=Raw)
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
+        None
+    )
+    max_tokens: _Tokens | None = None
+    max_completion_tokens: _Tokens | None = None
+    stop: _Stop | Annotated[list[_Stop], Meta(max_length=16)] | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
 
 
 class ChatRequest(Struct, frozen=True):
@@ -105,18 +55,20 @@ class ChatRequest(Struct, frozen=True):
     stream: bool
     include_usage: bool
     ignored: tuple[str, ...]
+    show_thinking: bool = False
 
 
 _body = msgspec.json.Decoder(ChatBody)
 
 
-def decode(body: bytes, find_model: FindModel) -> ChatRequest:
+def decode(body: bytes, find_model: FindModel, wishes: Wishes | None = None) -> ChatRequest:
     """The request in `body`. Raises BadRequest naming the field, ModelNotFound, TooLarge."""
+    wishes = wishes or Wishes()
     try:
-        ignored = openai_fields.apply(body)
+        ignored = openai_fields.apply(body, strict=wishes.strict)
         chat = _body.decode(body)
     except msgspec.ValidationError as error:
-        raise _invalid(error) from None
+        raise invalid(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         # A text cut within a surrogate pair, which JavaScript writes as `\ud83d`, ends here too.
         raise BadRequest(
@@ -125,134 +77,45 @@ def decode(body: bytes, find_model: FindModel) -> ChatRequest:
     except RecursionError:
         raise BadRequest("the body is nested too deeply", code="invalid_json") from None
     profile, model = find_model(chat.model)
-    system, messages = _conversation(chat.messages)
+    system, messages = openai_messages.conversation(chat.messages, partial=wishes.partial)
+    functions = openai_tools.functions(chat.tools)
     return ChatRequest(
-        turn=Turn(profile=profile, model=model, system=system, messages=messages),
+        turn=Turn(
+            profile=profile,
+            model=model,
+            messages=messages,
+            system=(*system, *_verbosity(chat.verbosity)),
+            functions=functions,
+            tool_choice=openai_tools.choice(chat.tool_choice, functions),
+            parallel_calls=chat.parallel_tool_calls is not False,
+            schema=openai_tools.schema(chat.response_format),
+            effort=_effort(chat),
+            max_tokens=_max_tokens(chat),
+            stop=_stop(chat),
+        ),
         model_id=chat.model,
         stream=bool(chat.stream),
         include_usage=bool(chat.stream_options and chat.stream_options.include_usage),
         ignored=ignored,
+        show_thinking=wishes.shows_thinking(profile),
     )
 
 
-def _invalid(error: msgspec.ValidationError) -> BadRequest:
-    """msgspec names the place as a path, `$.messages[0].role`; OpenAI without the `$.`."""
-    what = str(error)
-    if what.endswith("`") and " - at `$" in what:
-        # The last one: a quoted value may hold the same words.
-        what, _, path = what.rpartition(" - at `$")
-    else:
-        path = ""
-    param = path.rstrip("`").removeprefix(".")
-    if what.startswith("Invalid value"):
-        # An unknown role or type. msgspec quotes it, and it may be anything of the client's.
-        what = "Unknown value"
-    elif "required field" in what:
-        missing = what.rpartition("required field `")[2].rstrip("`")
-        param = f"{param}.{missing}" if param else missing
-    return BadRequest(f"{what}{f' in {param}' if param else ''}", param=param or None)
+def _verbosity(wanted: str | None) -> tuple[str, ...]:
+    return (VERBOSITY[wanted],) if wanted in VERBOSITY else ()
 
 
-def _conversation(
-    messages: list[ChatMessage],
-) -> tuple[tuple[str, ...], tuple[Message, ...]]:
-    """The system texts at the head of the conversation, and the messages after them.
-
-    A system message further on keeps its place as a message of the user's: hoisting it would
-    change what came before it. The last message is what is answered, so a lone system message is
-    a question too.
-    """
-    if not messages:
-        raise BadRequest("messages is empty", param="messages")
-    budget = TEXT_LIMIT
-    system: list[str] = []
-    turns: list[Message] = []
-    for index, message in enumerate(messages):
-        place = f"messages[{index}]"
-        parts = tuple(_parts(message, place))
-        budget -= sum(len(part.text) for part in parts if isinstance(part, Text))
-        if budget < 0:
-            raise TooLarge(f"messages hold more than {TEXT_LIMIT} characters", param="messages")
-        last = index == len(messages) - 1
-        if isinstance(message, SystemMessage | DeveloperMessage) and not turns and not last:
-            system.extend(part.text for part in parts if isinstance(part, Text))
-        elif last and not parts:
-            raise BadRequest(f"{place}.content is empty", param=f"{place}.content")
-        elif parts:
-            turns.append(
-                Message("assistant" if isinstance(message, AssistantMessage) else "user", parts)
-            )
-    if turns[-1].role == "assistant":
-        raise BadRequest(
-            "the last message must not be the assistant's: there is nothing to answer",
-            param=f"messages[{len(messages) - 1}].role",
-        )
-    return tuple(system), tuple(turns)
+def _effort(chat: ChatBody) -> Effort | None:
+    # The least that still thinks: `none` is a word of its own.
+    return "low" if chat.reasoning_effort == "minimal" else chat.reasoning_effort
 
 
-def _parts(message: ChatMessage, place: str) -> Iterator[Part]:
-    """The parts of one message. Blank texts say nothing, and the service refuses them."""
-    if isinstance(message, ToolMessage):
-        raise _unsupported("tool messages are not supported yet", f"{place}.role")
-    if isinstance(message, FunctionMessage):
-        raise _unsupported("function messages are not supported; use tools", f"{place}.role")
-    name = None
-    refusal = None
-    if isinstance(message, AssistantMessage):
-        _check_history(message, place)
-        refusal = message.refusal
-    else:
-        name = message.name
-        if name and "\0" in name:
-            raise BadRequest("NUL characters are not allowed", param=f"{place}.name")
-    content = message.content
-    if isinstance(content, str):
-        content = [TextPart(content)]
-    for index, part in enumerate(content or ()):
-        where = (
-            f"{place}.content" if isinstance(message.content, str) else f"{place}.content[{index}]"
-        )
-        match part:
-            case TextPart(text) | RefusalPart(text):
-                if "\0" in text:
-                    raise BadRequest("NUL characters are not allowed", param=where)
-                if text.strip():
-                    yield Text(f"{name}: {text}" if name else text)
-                    name = None
-            case ImagePart(image):
-                yield _image(image.url, f"{where}.image_url.url")
-            case FilePart():
-                raise _unsupported("file parts are not supported yet", where)
-            case AudioPart():
-                raise _unsupported("audio is not supported", where)
-    if refusal and refusal.strip():
-        if "\0" in refusal:
-            raise BadRequest("NUL characters are not allowed", param=f"{place}.refusal")
-        yield Text(refusal)
+def _max_tokens(chat: ChatBody) -> int | None:
+    """The lower of the two: some clients send both, and mean the same."""
+    return min(filter(None, (chat.max_tokens, chat.max_completion_tokens)), default=None)
 
 
-def _check_history(message: AssistantMessage, place: str) -> None:
-    """Raise BadRequest for what an earlier answer holds besides its text."""
-    for name, raw in (
-        ("tool_calls", message.tool_calls),
-        ("function_call", message.function_call),
-        ("audio", message.audio),
-    ):
-        if bytes(raw) not in _NOTHING:
-            raise _unsupported(f"{name} in messages is not supported yet", f"{place}.{name}")
-
-
-def _unsupported(message: str, param: str) -> BadRequest:
-    return BadRequest(message, param=param, code="unsupported_value")
-
-
-def _image(url: str, where: str) -> Image:
-    head, comma, data = url.partition(",")
-    if not comma or not head.startswith("data:") or not head.endswith(";base64"):
-        raise BadRequest("only data: URLs with base64 are taken; nothing is fetched", param=where)
-    media_type = head.removeprefix("data:").removesuffix(";base64").lower()
-    if media_type not in IMAGE_TYPES:
-        raise BadRequest(f"must be one of {', '.join(sorted(IMAGE_TYPES))}", param=where)
-    if len(data) % 4 or not _BASE64.fullmatch(data):
-        raise BadRequest("the data is not base64 with its padding", param=where)
-    return Image(media_type, data)
+def _stop(chat: ChatBody) -> tuple[str, ...]:
+    if isinstance(chat.stop, str):
+        return (chat.stop,)
+    return tuple(dict.fromkeys(chat.stop or ()))

@@ -4,18 +4,20 @@ One table: the decoder applies it, the README prints it. A field that is not her
 OpenAI's API as well and is ignored, as OpenAI's SDKs expect of servers older than themselves.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from maxd.workers.faults import BadRequest
 
 
 class Use(StrEnum):
     HONOURED = "honoured"
+    POST_PROCESSED = "seen to by maxd"
     IGNORED = "accepted, without effect"
     REFUSED = "refused"
 
@@ -31,22 +33,23 @@ def _empty(value: Any) -> bool:
     return value in ([], {}, "")
 
 
-LATER = "not supported yet"
 FIELDS: Mapping[str, Field] = {
     "messages": Field(Use.HONOURED),
     "model": Field(Use.HONOURED),
     "stream": Field(Use.HONOURED),
     "stream_options": Field(Use.HONOURED, "`include_usage`"),
+    "tools": Field(Use.HONOURED, "functions; `strict` is accepted, the model is not held to it"),
+    "tool_choice": Field(Use.HONOURED, "`none`, `auto`, `required`, one function, `allowed_tools`"),
+    "parallel_tool_calls": Field(Use.HONOURED),
+    "response_format": Field(Use.HONOURED, "`text`, `json_object`, `json_schema`"),
+    "reasoning_effort": Field(Use.HONOURED, "`none` to `max`; `minimal` is `low`"),
+    "max_tokens": Field(
+        Use.POST_PROCESSED, "the answer is cut there by an estimate; thinking does not count"
+    ),
+    "max_completion_tokens": Field(Use.POST_PROCESSED, "as `max_tokens`; the lower of both"),
+    "stop": Field(Use.POST_PROCESSED, "up to 16 texts; the answer is cut before the first"),
+    "verbosity": Field(Use.POST_PROCESSED, "a sentence in the system message"),
     "n": Field(Use.REFUSED, "only 1", lambda value: value == 1),
-    "response_format": Field(
-        Use.REFUSED,
-        f"only `text`; a schema is {LATER}",
-        lambda value: isinstance(value, dict) and value.get("type") == "text",
-    ),
-    "tools": Field(Use.REFUSED, f"client functions are {LATER}", _empty),
-    "tool_choice": Field(
-        Use.REFUSED, f"client functions are {LATER}", lambda value: value in ("none", "auto")
-    ),
     "functions": Field(Use.REFUSED, "use `tools`", _empty),
     "function_call": Field(Use.REFUSED, "use `tools`", lambda value: value in ("none", "auto")),
     "logprobs": Field(Use.REFUSED, "the service has none", lambda value: value is False),
@@ -55,12 +58,6 @@ FIELDS: Mapping[str, Field] = {
     "audio": Field(Use.REFUSED, "no audio in or out"),
     "modalities": Field(Use.REFUSED, 'only `["text"]`', lambda value: value == ["text"]),
     "web_search_options": Field(Use.REFUSED, "the agent profile searches by itself"),
-    "max_tokens": Field(Use.IGNORED),
-    "max_completion_tokens": Field(Use.IGNORED),
-    "stop": Field(Use.IGNORED),
-    "reasoning_effort": Field(Use.IGNORED),
-    "verbosity": Field(Use.IGNORED),
-    "parallel_tool_calls": Field(Use.IGNORED),
     "temperature": Field(Use.IGNORED),
     "top_p": Field(Use.IGNORED),
     "presence_penalty": Field(Use.IGNORED),
@@ -81,32 +78,59 @@ FIELDS: Mapping[str, Field] = {
 HARMLESS_BYTES = 256
 
 _ABSENT = Raw(b"null")
-# Made of the table, so that a body of a million other keys costs no memory.
-_decoder = msgspec.json.Decoder(
-    msgspec.defstruct("Fields", [(name, Raw, _ABSENT) for name in FIELDS])
-)
+_UNKNOWN = re.compile(r"Object contains unknown field `([A-Za-z0-9_-]{1,64})`")
 
 
-def apply(body: bytes) -> tuple[str, ...]:
+def _decoder(*, strict: bool) -> msgspec.json.Decoder[Struct]:
+    """Made of the table, so that a body of a million other keys costs no memory."""
+    fields = [(name, Raw, _ABSENT) for name in FIELDS]
+    return msgspec.json.Decoder(
+        msgspec.defstruct("Fields", fields, forbid_unknown_fields=strict),
+    )
+
+
+_tolerant = _decoder(strict=False)
+_strict = _decoder(strict=True)
+
+
+def apply(body: bytes, *, strict: bool = False) -> tuple[str, ...]:
     """The names of the fields of `body` that were accepted without effect, in the table's order.
     `null` counts as absent.
 
     Raises BadRequest naming the first field that asks for something that cannot be done, and
-    what msgspec raises for a body that is no JSON object.
+    with `strict` the first that would have no effect; and what msgspec raises for a body that is
+    no JSON object.
     """
-    found = _decoder.decode(body)
+    found = _strictly(body) if strict else _tolerant.decode(body)
     ignored = []
     for name, field in FIELDS.items():
-        if field.use is Use.HONOURED:
-            continue
         value = bytes(getattr(found, name))
         if value == b"null":
             continue
         if field.use is Use.IGNORED:
+            if strict:
+                raise _refused(name, "has no effect here, which strict mode refuses")
             ignored.append(name)
-        elif not _is_harmless(field, value):
-            raise BadRequest(f"{name}: {field.note}", param=name, code="unsupported_parameter")
+        elif field.use is Use.REFUSED and not _is_harmless(field, value):
+            raise _refused(name, field.note)
     return tuple(ignored)
+
+
+def _strictly(body: bytes) -> Struct:
+    try:
+        return _strict.decode(body)
+    except msgspec.ValidationError as error:
+        # What is no object at all has another message.
+        if "unknown field" not in str(error):
+            raise
+        unknown = _UNKNOWN.search(str(error))
+    if unknown is None:
+        raise BadRequest("there is an unknown field, which strict mode refuses")
+    raise _refused(unknown[1], "is an unknown field, which strict mode refuses")
+
+
+def _refused(name: str, reason: str) -> BadRequest:
+    return BadRequest(f"{name}: {reason}", param=name, code="unsupported_parameter")
 
 
 def _is_harmless(field: Field, value: bytes) -> bool:

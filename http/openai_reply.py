@@ -12,7 +12,15 @@ from maxd.http.dialect import Asked
 from maxd.http.openai_chat import ChatRequest
 from maxd.http.openai_errors import envelope
 from maxd.workers.faults import Fault
-from maxd.workers.turn import Event, Finished, TextDelta, Usage
+from maxd.workers.turn import (
+    CallDelta,
+    CallStarted,
+    Event,
+    Finished,
+    TextDelta,
+    ThinkingDelta,
+    Usage,
+)
 
 FINISH = {
     "max_tokens": "length",
@@ -40,9 +48,24 @@ class ChatUsage(Struct):
     completion_tokens_details: CompletionDetails
 
 
-class ChunkDelta(Struct, omit_defaults=True):
+class ChunkFunction(Struct):
+    arguments: str
+    name: str | UnsetType = UNSET
+
+
+class ChunkCall(Struct):
+    index: int
+    function: ChunkFunction
+    id: str | UnsetType = UNSET
+    type: str | UnsetType = UNSET
+
+
+class ChunkDelta(Struct):
     role: str | UnsetType = UNSET
     content: str | UnsetType = UNSET
+    # Not OpenAI's own, but what every client knows that shows the thinking of other models.
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[ChunkCall] | UnsetType = UNSET
 
 
 class ChunkChoice(Struct):
@@ -61,10 +84,23 @@ class Chunk(Struct):
     object: str = "chat.completion.chunk"
 
 
+class AnswerFunction(Struct):
+    name: str
+    arguments: str
+
+
+class AnswerCall(Struct):
+    id: str
+    function: AnswerFunction
+    type: str = "function"
+
+
 class AnswerMessage(Struct):
-    content: str
+    content: str | None
     role: str = "assistant"
     refusal: None = None
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[AnswerCall] | UnsetType = UNSET
 
 
 class Choice(Struct):
@@ -97,20 +133,37 @@ def asked(chat: ChatRequest) -> Asked:
             created=created,
             model=chat.model_id,
             include_usage=chat.include_usage,
+            show_thinking=chat.show_thinking,
         ),
-        collector=partial(Collector, reply_id=reply_id, created=created, model=chat.model_id),
+        collector=partial(
+            Collector,
+            reply_id=reply_id,
+            created=created,
+            model=chat.model_id,
+            show_thinking=chat.show_thinking,
+        ),
     )
 
 
 class StreamEncoder:
     """Events of one turn as server-sent events. `reply_id`, `created` and `model` never change."""
 
-    def __init__(self, *, reply_id: str, created: int, model: str, include_usage: bool) -> None:
+    def __init__(
+        self,
+        *,
+        reply_id: str,
+        created: int,
+        model: str,
+        include_usage: bool,
+        show_thinking: bool = False,
+    ) -> None:
         self._id = reply_id
         self._created = created
         self._model = model
         self._include_usage = include_usage
+        self._show_thinking = show_thinking
         self._begun = False
+        self._calls = 0
 
     def encode(self, events: Iterable[Event]) -> bytes:
         """The bytes to send for `events`, in one piece; may be empty."""
@@ -135,13 +188,29 @@ class StreamEncoder:
         match event:
             case TextDelta(text):
                 return self._chunk(ChunkDelta(content=text))
+            case ThinkingDelta(text) if self._show_thinking:
+                return self._chunk(ChunkDelta(reasoning_content=text))
+            case CallStarted(call_id, name):
+                self._calls += 1
+                return self._call(ChunkFunction("", name), call_id, "function")
+            case CallDelta(arguments):
+                return self._call(ChunkFunction(arguments))
             case Finished(stop_reason, usage):
-                end = self._chunk(ChunkDelta(), FINISH.get(stop_reason, "stop"))
+                end = self._chunk(ChunkDelta(), _finish(stop_reason, self._calls > 0))
                 if self._include_usage:
                     end += self._send([], _usage(usage))
                 return end + b"data: [DONE]\n\n"
             case _:
                 return b""
+
+    def _call(
+        self,
+        function: ChunkFunction,
+        call_id: str | UnsetType = UNSET,
+        kind: str | UnsetType = UNSET,
+    ) -> bytes:
+        call = ChunkCall(self._calls - 1, function, call_id, kind)
+        return self._chunk(ChunkDelta(tool_calls=[call]))
 
     def _chunk(self, delta: ChunkDelta, finish: str | None = None) -> bytes:
         # With include_usage every other chunk carries `usage: null`, as OpenAI's own do.
@@ -155,11 +224,17 @@ class StreamEncoder:
 class Collector:
     """Events of one turn as one object."""
 
-    def __init__(self, *, reply_id: str, created: int, model: str) -> None:
+    def __init__(
+        self, *, reply_id: str, created: int, model: str, show_thinking: bool = False
+    ) -> None:
         self._id = reply_id
         self._created = created
         self._model = model
+        self._show_thinking = show_thinking
         self._text: list[str] = []
+        self._thinking: list[str] = []
+        # Of each call what it is and the pieces of its arguments.
+        self._calls: list[tuple[CallStarted, list[str]]] = []
 
     def feed(self, events: Iterable[Event]) -> bytes | None:
         """The body of the reply once the turn is finished; None until then."""
@@ -167,16 +242,38 @@ class Collector:
             match event:
                 case TextDelta(text):
                     self._text.append(text)
+                case ThinkingDelta(text) if self._show_thinking:
+                    self._thinking.append(text)
+                case CallStarted():
+                    self._calls.append((event, []))
+                case CallDelta(arguments):
+                    self._calls[-1][1].append(arguments)
                 case Finished(stop_reason, usage):
-                    choice = Choice(
-                        AnswerMessage("".join(self._text)), FINISH.get(stop_reason, "stop")
-                    )
+                    choice = Choice(self._message(), _finish(stop_reason, bool(self._calls)))
                     return _encoder.encode(
                         Completion(self._id, self._created, self._model, [choice], _usage(usage))
                     )
                 case _:
                     pass
         return None
+
+    def _message(self) -> AnswerMessage:
+        calls = [
+            AnswerCall(call.id, AnswerFunction(call.name, "".join(arguments)))
+            for call, arguments in self._calls
+        ]
+        text = "".join(self._text)
+        return AnswerMessage(
+            # Null beside calls without a text, as OpenAI has it; a lone answer is a text.
+            content=text if text or not calls else None,
+            reasoning_content="".join(self._thinking) or UNSET,
+            tool_calls=calls or UNSET,
+        )
+
+
+def _finish(stop_reason: str, called: bool) -> str:
+    """The finish reason; with calls always that, or clients drop them."""
+    return "tool_calls" if called else FINISH.get(stop_reason, "stop")
 
 
 def _usage(usage: Usage) -> ChatUsage:

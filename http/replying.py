@@ -1,6 +1,6 @@
 """How a turn's events go out: as server-sent events, or as one object."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import TYPE_CHECKING
 
 import trio
@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """How replies are sent. Times in seconds."""
+    """How requests are read and replies sent. Times in seconds."""
 
     max_body_bytes: int
     heartbeat_seconds: float
     hold_status_seconds: float
     hold_whole_seconds: float = 240.0
     """For a reply that is not streamed. Node's fetch gives up after 300 s without a header."""
+    strict_fields: bool = False
+    show_thinking: Collection[str] = ()
+    """The profiles whose model's thinking is shown."""
 
 
 async def streamed(stream: TurnStream, encoder: StreamEncoder, settings: Settings) -> Response:

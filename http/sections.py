@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 from maxd.http.front import normal_path
-from maxd.http.guard import Render, send_reply
 from maxd.workers.faults import BadRequest
 
 if TYPE_CHECKING:
@@ -24,11 +23,10 @@ def is_operators(path: str) -> bool:
 
 
 class Section:
-    """An ASGI app that knows the operator's pages only, or all but these."""
+    """An ASGI app that knows the operator's pages only, or all but these; for others it raises."""
 
-    def __init__(self, app: "ASGIFramework", render: Render, *, operators: bool) -> None:
+    def __init__(self, app: "ASGIFramework", *, operators: bool) -> None:
         self._app = app
-        self._render = render
         self._operators = operators
 
     async def __call__(
@@ -36,8 +34,6 @@ class Section:
     ) -> None:
         assert scope["type"] == "http"
         path = scope["path"]
-        if normal_path(path) in EVERYWHERE or is_operators(path) is self._operators:
-            await self._app(scope, receive, send)
-            return
-        fault = BadRequest("There is nothing on this path.", status=404, code="unknown_url")
-        await send_reply(send, self._render(fault))
+        if normal_path(path) not in EVERYWHERE and is_operators(path) is not self._operators:
+            raise BadRequest("There is nothing on this path.", status=404, code="unknown_url")
+        await self._app(scope, receive, send)

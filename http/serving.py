@@ -13,8 +13,9 @@ from maxd.daemon.keys import KeyRing
 from maxd.daemon.quotas import Quotas
 from maxd.daemon.settings import Server
 from maxd.daemon.turns import Turns
-from maxd.http import server
+from maxd.http import dialects, server
 from maxd.http.app import Service, make_app
+from maxd.http.barrier import Barrier
 from maxd.http.connection import Limits
 from maxd.http.credentials import identify
 from maxd.http.front import Front, with_request_id
@@ -59,6 +60,8 @@ async def serve_http(
             max_body_bytes=settings.max_body_bytes,
             heartbeat_seconds=settings.heartbeat_seconds,
             hold_status_seconds=settings.hold_status_seconds,
+            strict_fields=settings.strict_fields,
+            show_thinking=settings.show_thinking,
         ),
     )
     policy = Policy(
@@ -76,7 +79,7 @@ async def serve_http(
             client = identify(ring, scope["path"], scope["headers"])
             cast("dict[str, Any]", scope)["state"]["client"] = client
 
-        return Guarded(app, policy, render, admit)
+        return Guarded(Barrier(app, report), policy, admit)
 
     limits = Limits(
         connections=settings.max_connections,
@@ -88,7 +91,7 @@ async def serve_http(
         app: ASGIFramework, sockets: list[socket.socket], *, task_status: trio.TaskStatus[None]
     ) -> None:
         await server.serve(
-            Front(app, render),
+            Front(app, dialects.render),
             sockets,
             render=with_request_id(render),
             report=report,
@@ -104,8 +107,8 @@ async def serve_http(
             # Who can open a UNIX socket of mode 0600 is this user, and needs no key.
             private = all(sock.family == socket.AF_UNIX for sock in listeners.admin)
             pages = guarded(KeyRing({})) if private else everything
-            pages = Section(pages, render, operators=True)
+            pages = Section(pages, operators=True)
             await nursery.start(partial(serve, pages, listeners.admin))
-            everything = Section(everything, render, operators=False)
+            everything = Section(everything, operators=False)
         await nursery.start(partial(serve, everything, listeners.main))
         task_status.started()

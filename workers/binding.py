@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 from msgspec import UNSET, Raw
 
+from maxd.workers import blocks
 from maxd.workers import messages as wire
 from maxd.workers.functions import SERVER, Names
 from maxd.workers.profiles import Profile
@@ -74,14 +75,14 @@ def import_groups(messages: Sequence[Message], model: str, names: Names) -> Iter
 def said_meanwhile(message: Message) -> bytes:
     """A text of the user's, written while calls wait for their results: the CLI tells it to the
     model behind them, as said meanwhile (a `system` message, 2.1.197 and 2.1.330)."""
-    texts = [wire.TextBlock(part.text) for part in message.parts if isinstance(part, Text)]
-    return wire.encode(wire.UserLine(wire.UserContent([*texts, wire.TextBlock("")])))
+    texts = [blocks.TextBlock(part.text) for part in message.parts if isinstance(part, Text)]
+    return wire.encode(wire.UserLine(wire.UserContent([*texts, blocks.TextBlock("")])))
 
 
 def asked_again() -> bytes:
     """What the model is told when it has not called a function although it had to."""
     text = "You have not called a function. Call one now, as you were told to."
-    return wire.encode(wire.UserLine(wire.UserContent([wire.TextBlock(text)])))
+    return wire.encode(wire.UserLine(wire.UserContent([blocks.TextBlock(text)])))
 
 
 def _assistant_line(message: Message, model: str, names: Names) -> wire.AssistantLine:
@@ -94,7 +95,7 @@ def _assistant_line(message: Message, model: str, names: Names) -> wire.Assistan
     return wire.AssistantLine(said, uuid=str(name))
 
 
-def _blocks(message: Message, names: Names) -> list[wire.OutgoingBlock]:
+def _blocks(message: Message, names: Names) -> list[blocks.OutgoingBlock]:
     """The blocks of a user message.
 
     The CLI takes a message whose last text block begins with "/" for a command of its own, and
@@ -102,33 +103,37 @@ def _blocks(message: Message, names: Names) -> list[wire.OutgoingBlock]:
     asking, in imported messages too. An empty text block at the end stops both, and the CLI does
     not send it on: the model receives the text as written (seen upstream, 2.1.197 and 2.1.330).
     """
-    blocks = [_block(part, names) for part in message.parts]
+    content = [_block(part, names) for part in message.parts]
     if any(isinstance(part, Text) for part in message.parts):
-        blocks.append(wire.TextBlock(""))
-    return blocks
+        content.append(blocks.TextBlock(""))
+    return content
 
 
-def _block(part: Part, names: Names) -> wire.OutgoingBlock:
+def _block(part: Part, names: Names) -> blocks.OutgoingBlock:
     match part:
         case Text() | Image() | Document():
             return _said(part)
         case Thinking(text, signature):
-            return wire.ThinkingBlock(text, signature)
+            return blocks.ThinkingBlock(text, signature)
         case ToolCall(call_id, name, arguments):
-            return wire.ToolUseBlock(safe_id(call_id), names.to_model(name), _object(arguments))
+            return blocks.ToolUseBlock(safe_id(call_id), names.to_model(name), _object(arguments))
         case ToolResult(call_id, parts, is_error):
-            return wire.ToolResultBlock(safe_id(call_id), [_said(each) for each in parts], is_error)
+            return blocks.ToolResultBlock(
+                safe_id(call_id), [_said(each) for each in parts], is_error
+            )
 
 
-def _said(part: Text | Image | Document) -> wire.TextBlock | wire.ImageBlock | wire.DocumentBlock:
+def _said(
+    part: Text | Image | Document,
+) -> blocks.TextBlock | blocks.ImageBlock | blocks.DocumentBlock:
     match part:
         case Text(text):
-            return wire.TextBlock(text)
+            return blocks.TextBlock(text)
         case Image(media_type, data):
-            return wire.ImageBlock(wire.Base64Source(media_type, data))
+            return blocks.ImageBlock(blocks.Base64Source(media_type, data))
         case Document(media_type, data, title):
-            kind = wire.TextSource if media_type == "text/plain" else wire.Base64Source
-            return wire.DocumentBlock(kind(media_type, data), title or UNSET)
+            kind = blocks.TextSource if media_type == "text/plain" else blocks.Base64Source
+            return blocks.DocumentBlock(kind(media_type, data), title or UNSET)
 
 
 def safe_id(call_id: str) -> str:

@@ -10,6 +10,8 @@ from typing import Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from maxd.workers.blocks import OutgoingBlock
+
 
 class ControlReply(Struct):
     """The body of an answer to one of our control requests."""
@@ -221,51 +223,6 @@ def _decode(line: bytes) -> Incoming | Unknown:
     return unknown
 
 
-class TextBlock(Struct, tag_field="type", tag="text"):
-    text: str
-
-
-class Base64Source(Struct, tag_field="type", tag="base64"):
-    media_type: str
-    data: str
-
-
-class TextSource(Struct, tag_field="type", tag="text"):
-    media_type: str
-    data: str
-
-
-class ImageBlock(Struct, tag_field="type", tag="image"):
-    source: Base64Source
-
-
-class DocumentBlock(Struct, tag_field="type", tag="document"):
-    source: Base64Source | TextSource
-    title: str | UnsetType = UNSET
-
-
-class ThinkingBlock(Struct, tag_field="type", tag="thinking"):
-    thinking: str
-    signature: str
-
-
-class ToolUseBlock(Struct, tag_field="type", tag="tool_use"):
-    id: str
-    name: str
-    input: Raw
-
-
-class ToolResultBlock(Struct, tag_field="type", tag="tool_result"):
-    tool_use_id: str
-    content: "list[TextBlock | ImageBlock | DocumentBlock]"
-    is_error: bool = False
-
-
-OutgoingBlock: TypeAlias = (
-    TextBlock | ImageBlock | DocumentBlock | ThinkingBlock | ToolUseBlock | ToolResultBlock
-)
-
-
 class UserContent(Struct):
     content: list[OutgoingBlock]
     role: Literal["user"] = "user"
@@ -326,6 +283,10 @@ class SetMaxThinkingTokens(Struct, tag_field="subtype", tag="set_max_thinking_to
     max_thinking_tokens: int | None
 
 
+class Interrupt(Struct, tag_field="subtype", tag="interrupt"):
+    pass
+
+
 class Initialize(
     Struct,
     tag_field="subtype",
@@ -354,7 +315,9 @@ class Initialize(
 
 class AskLine(Struct, tag_field="type", tag="control_request"):
     request_id: str
-    request: GetVersion | ListModels | Initialize | ApplyFlagSettings | SetMaxThinkingTokens
+    request: (
+        GetVersion | ListModels | Initialize | Interrupt | ApplyFlagSettings | SetMaxThinkingTokens
+    )
 
 
 class Allow(Struct, tag_field="behavior", tag="allow", rename={"updated_input": "updatedInput"}):

@@ -14,19 +14,20 @@ write(protocol.data_to_send())         after every feed: answers, and the next o
 import time
 from collections import deque
 from collections.abc import Callable
-from enum import Enum, auto
 from typing import TypeAlias
 
 import msgspec
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
+from maxd.workers import blocks
 from maxd.workers import messages as wire
 from maxd.workers.binding import asked_again, binding, import_groups, said_meanwhile
 from maxd.workers.effort import EffortSetting
 from maxd.workers.faults import ChoiceNotMade, Fault, ProtocolBroken, SchemaNotMet
 from maxd.workers.functions import FunctionServer, called_in
 from maxd.workers.lines import LineBuffer, LineTooLong
+from maxd.workers.phases import WAITING, Phase
 from maxd.workers.policy import decide
 from maxd.workers.profiles import Profile
 from maxd.workers.recorder import Recorder
@@ -69,23 +70,6 @@ class Cleared(Struct, frozen=True):
 
 Output: TypeAlias = Ready | Models | Cleared | Event | Fault
 """A Fault among the outputs is the last of its turn: the worker is not to be trusted any more."""
-
-
-class Phase(Enum):
-    """Where the conversation on the pipes stands."""
-
-    STARTING = auto()
-    READY = auto()
-    IMPORTING = auto()
-    ANSWERING = auto()
-    PARKED = auto()
-    IDLE = auto()
-    RESETTING = auto()
-    OVER = auto()
-
-
-WAITING = (Phase.IDLE, Phase.PARKED)
-"""Nothing may come of the model until the client has spoken."""
 
 
 class Protocol:
@@ -192,6 +176,16 @@ class Protocol:
         self._asked_again = False
         self._rounds.begin_turn(turn)
 
+    def interrupt(self) -> bytes:
+        """End the turn that is being answered; return the write. It ends with a Finished, and what
+        the worker holds then is not what its client saw: all it is good for is a reset.
+
+        Raises RuntimeError when no turn is being answered."""
+        if self._phase is not Phase.ANSWERING:
+            raise RuntimeError(f"interrupt in phase {self._phase.name}")
+        self._phase = Phase.INTERRUPTED
+        return wire.encode(wire.AskLine("interrupt", wire.Interrupt()))
+
     def reset(self) -> bytes:
         """Let the idle worker forget its conversation; return the write. The answer is Cleared, or
         a ProtocolBroken if it is anything but that of a reset. `begin` has to wait for it: written
@@ -206,7 +200,7 @@ class Protocol:
             )
         self._phase = Phase.RESETTING
         # Without the empty block of other user messages: this is for the CLI itself.
-        return wire.encode(wire.UserLine(wire.UserContent([wire.TextBlock("/clear")])))
+        return wire.encode(wire.UserLine(wire.UserContent([blocks.TextBlock("/clear")])))
 
     def data_to_send(self) -> bytes:
         """What the worker must be told now; empty when nothing."""
@@ -321,10 +315,13 @@ class Protocol:
 
     def _result(self, result: wire.Result, out: list[Output]) -> None:
         before, self._session = self._session, result.session_id
-        if self._phase is not Phase.ANSWERING:
+        if self._phase not in (Phase.ANSWERING, Phase.INTERRUPTED):
             # After a reset 2.1.330 begins its count of the cost anew, 2.1.197 goes on.
             self._recorder.counted(result)
-        if self._phase is Phase.RESETTING:
+        if self._phase is Phase.INTERRUPTED:
+            self._phase = Phase.IDLE
+            out.append(Finished("interrupted", self._recorder.finished(result)))
+        elif self._phase is Phase.RESETTING:
             self._end_reset(result, before, out)
         elif result.is_error:
             self._phase = Phase.OVER

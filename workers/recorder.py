@@ -31,10 +31,11 @@ class Recorder:
         self._carried = Usage()
         self.record = TurnRecord()
 
-    def started(self, model: str, usage: msgspec.Raw) -> None:
-        """A message of the model has begun."""
+    def started(self, model: str, usage: msgspec.Raw) -> Usage:
+        """A message of the model has begun. Returns the tokens that were told by then."""
         self._model = model
         self._round = _decoded(usage, ResultUsage, ResultUsage())
+        return _usage(self._round)
 
     def used(self, usage: msgspec.Raw) -> None:
         """The end of the message tells its usage once more: the output, and the rest or not."""

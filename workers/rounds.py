@@ -126,8 +126,8 @@ class Rounds:
         self.break_round()
         self.functions.begin_round()
         self._open = True
-        self._recorder.started(said.model, said.usage)
-        self._out.append(RoundStarted(said.model))
+        usage = self._recorder.started(said.model, said.usage)
+        self._out.append(RoundStarted(said.model, usage))
 
     def _end(self, reason: str) -> None:
         self._open = False

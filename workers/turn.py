@@ -176,9 +176,11 @@ class ToolStarted(Struct, frozen=True, tag="tool_started"):
 
 
 class RoundStarted(Struct, frozen=True, tag="round_started"):
-    """The service has accepted a request of this turn and begun a model message."""
+    """The service has accepted a request of this turn and begun a model message. `usage` is what
+    it told of the input by then."""
 
     model: str
+    usage: Usage = Usage()
 
 
 class RoundEnded(Struct, frozen=True, tag="round_ended"):

@@ -10,9 +10,10 @@ import trio
 from msgspec import Struct
 
 from maxd.workers.faults import Fault, ProtocolBroken, SessionLost, WorkerDied, WorkerStartFailed
+from maxd.workers.phases import WAITING
 from maxd.workers.process import Killed, Process, open_process
 from maxd.workers.profiles import Profile, command_line, environment
-from maxd.workers.protocol import WAITING, Cleared, Models, Protocol, Ready
+from maxd.workers.protocol import Cleared, Models, Protocol, Ready
 from maxd.workers.turn import Event, Finished, Turn, TurnRecord
 
 READ_SIZE = 256 * 1024
@@ -89,6 +90,7 @@ class Worker:
         self._known = 0
         self._reset = False
         self._outbox: Outbox | None = None
+        self._writes: trio.MemorySendChannel[bytes] | None = None
         # Set once it has been given a conversation, which stderr may quote from then on.
         self._used = False
         self._finished = False
@@ -151,6 +153,12 @@ class Worker:
         self._stderr.clear()
         self._assigned.set()
 
+    def interrupt_nowait(self) -> None:
+        """End the turn in progress: it ends with a Finished, or a Fault. The worker can be reset
+        afterwards, and is good for nothing else. Raises RuntimeError when nothing is answered."""
+        assert self._writes is not None
+        self._writes.send_nowait(self._protocol.interrupt())
+
     def kill_nowait(self) -> None:
         """End the worker, whatever it is doing."""
         self._life.cancel()
@@ -203,6 +211,7 @@ class Worker:
         """The life between start and kill; returns the fault that ended it, if one did."""
         fault: Fault | None = None
         writes, to_write = trio.open_memory_channel[bytes](math.inf)
+        self._writes = writes
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._write, process, to_write)
             nursery.start_soon(self._drain_stderr, process)

@@ -144,6 +144,11 @@ class DaemonProcess:
             if entry["event"] == event and fields.items() <= entry.items():
                 return entry
 
+    def drop_log(self) -> None:
+        """Let `wait_log` begin with what is logged from now on."""
+        while not self._lines.empty():
+            self._lines.get()
+
     def wait_serving(self) -> "DaemonProcess":
         self.base_url = self.wait_log("serving")["url"]
         return self

@@ -224,7 +224,7 @@ async def running(
     with trio.fail_after(60):
         sockets = open_sockets("127.0.0.1", 0)
         site = Site(sockets[0].getsockname()[1])
-        app = Guarded(tiny_app(site.calls, body_deadline), Policy(), render)
+        app = Guarded(tiny_app(site.calls, body_deadline), Policy())
 
         async def run(task_status: trio.TaskStatus[None]) -> None:
             await serve(

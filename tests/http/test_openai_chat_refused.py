@@ -11,9 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxd.http.openai_chat import (
-    TEXT_LIMIT,
-)
+from maxd.http.openai_messages import TEXT_LIMIT
 from maxd.workers.faults import (
     BadRequest,
     Fault,
@@ -66,7 +64,6 @@ from tests.http.asking import (
         ({"messages": [content(None)]}, "messages[0].content[0]"),
         ({"messages": [content({"text": CANARY})]}, "messages[0].content[0].type"),
         ({"messages": [content({"type": CANARY})]}, "messages[0].content[0].type"),
-        ({"messages": [content({"type": "video_url"})]}, "messages[0].content[0].type"),
         ({"messages": [content({"type": "text"})]}, "messages[0].content[0].text"),
         ({"messages": [content({"type": "text", "text": [CANARY]})]},
          "messages[0].content[0].text"),
@@ -80,7 +77,30 @@ from tests.http.asking import (
         ({"stream": 1}, "stream"),
         ({"stream_options": CANARY}, "stream_options"),
         ({"stream_options": {"include_usage": CANARY}}, "stream_options.include_usage"),
-        ({"tools": [CANARY]}, "tools"),
+        ({"tools": [CANARY]}, "tools[0]"),
+        ({"tools": CANARY}, "tools"),
+        ({"tool_choice": CANARY}, "tool_choice"),
+        ({"tool_choice": {"type": CANARY}}, "tool_choice.type"),
+        ({"response_format": CANARY}, "response_format"),
+        ({"response_format": {"type": CANARY}}, "response_format.type"),
+        ({"parallel_tool_calls": CANARY}, "parallel_tool_calls"),
+        ({"reasoning_effort": CANARY}, "reasoning_effort"),
+        ({"verbosity": CANARY}, "verbosity"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": CANARY}, "max_tokens"),
+        ({"max_completion_tokens": -1}, "max_completion_tokens"),
+        ({"stop": ""}, "stop"),
+        ({"stop": [CANARY, ""]}, "stop[1]"),
+        ({"stop": [CANARY] * 17}, "stop"),
+        ({"stop": "x" * 257}, "stop"),
+        ({"stop": {CANARY: 1}}, "stop"),
+        ({"messages": [{"role": "tool", "content": CANARY}, HI]}, "messages[0].tool_call_id"),
+        ({"messages": [{"role": "assistant", "tool_calls": CANARY}, HI]},
+         "messages[0].tool_calls"),
+        ({"messages": [{"role": "assistant", "tool_calls": [{"id": CANARY}]}, HI]},
+         "messages[0].tool_calls[0].function"),
+        ({"messages": [content({"type": "file", "file": {"filename": CANARY}})]},
+         "messages[0].content[0].file.file_data"),
         ({"n": 2}, "n"),
     ],
 )  # fmt: skip
@@ -101,19 +121,20 @@ def test_a_missing_field_is_named(missing: str) -> None:
 @pytest.mark.parametrize(
     ("messages", "param"),
     [
-        ([{"role": "tool", "tool_call_id": CANARY, "content": CANARY}, HI], "messages[0].role"),
         ([{"role": "function", "name": CANARY, "content": CANARY}, HI], "messages[0].role"),
-        ([{"role": "assistant", "tool_calls": [{"id": CANARY}]}, HI], "messages[0].tool_calls"),
-        ([{"role": "assistant", "tool_calls": CANARY}, HI], "messages[0].tool_calls"),
         ([{"role": "assistant", "function_call": {"name": CANARY}}, HI],
          "messages[0].function_call"),
         ([{"role": "assistant", "audio": {"id": CANARY}}, HI], "messages[0].audio"),
-        ([content({"type": "file", "file": {"file_id": CANARY}})], "messages[0].content[0]"),
+        ([content({"type": "file", "file": {"file_id": CANARY}})],
+         "messages[0].content[0].file.file_id"),
+        ([content({"type": "video_url", "video_url": {"url": CANARY}})], "messages[0].content[0]"),
+        ([HI, {"role": "tool", "tool_call_id": "x", "content": [{"type": "input_audio"}]}],
+         "messages[1].content[0]"),
         ([content(part("x"), {"type": "input_audio", "input_audio": {"data": CANARY}})],
          "messages[0].content[1]"),
     ],
 )  # fmt: skip
-def test_what_is_not_supported_yet_is_named(messages: list[object], param: str) -> None:
+def test_what_is_not_supported_is_named(messages: list[object], param: str) -> None:
     fault = refused(request(*messages))
     assert (fault.status, fault.param, fault.code) == (400, param, "unsupported_value")
 
@@ -143,6 +164,12 @@ def test_the_last_message_must_ask_something(messages: list[object], param: str)
         (content(part("x"), part("\0")), "messages[0].content[1]"),
         ({"role": "user", "content": "x", "name": f"{CANARY}\0"}, "messages[0].name"),
         ({"role": "assistant", "refusal": "\0"}, "messages[0].refusal"),
+        ({"role": "tool", "tool_call_id": "\0", "content": "x"}, "messages[0].tool_call_id"),
+        ({"role": "tool", "tool_call_id": "x", "content": "\0"}, "messages[0].content"),
+        (
+            {"role": "assistant", "tool_calls": [{"id": "\0", "function": {"name": "x"}}]},
+            "messages[0].tool_calls[0].id",
+        ),
     ],
 )
 def test_nul_is_refused(message: dict[str, object], param: str) -> None:

@@ -13,6 +13,8 @@ from maxd.http.openai_reply import FINISH, Collector, StreamEncoder
 from maxd.workers.faults import UpstreamOverloaded, WorkerDied
 from maxd.workers.turn import (
     AccountLimit,
+    CallDelta,
+    CallStarted,
     Event,
     Finished,
     Retrying,
@@ -21,6 +23,7 @@ from maxd.workers.turn import (
     RoundStarted,
     TextDelta,
     ThinkingDelta,
+    ThinkingEnded,
     ToolStarted,
     Usage,
 )
@@ -42,6 +45,7 @@ USAGE_TOLD = {
 SILENT: list[Event] = [
     RoundStarted("m"),
     ThinkingDelta("hm"),
+    ThinkingEnded("s1"),
     ToolStarted("Bash"),
     RoundEnded("tool_use"),
     RoundBroken(),
@@ -52,9 +56,13 @@ END = Finished("end_turn", USAGE)
 DONE = b"data: [DONE]\n\n"
 
 
-def encoder(*, include_usage: bool = False) -> StreamEncoder:
+def encoder(*, include_usage: bool = False, show_thinking: bool = False) -> StreamEncoder:
     return StreamEncoder(
-        reply_id="chatcmpl-1", created=1700000000, model="sonnet:chat", include_usage=include_usage
+        reply_id="chatcmpl-1",
+        created=1700000000,
+        model="sonnet:chat",
+        include_usage=include_usage,
+        show_thinking=show_thinking,
     )
 
 
@@ -163,6 +171,86 @@ def test_an_error_event_is_on_one_line_whatever_it_says() -> None:
     assert json.loads(event)["error"]["message"] == "two\r\n\nlines\u2028"
 
 
+# Calls of the client's functions
+
+CALLS: list[Event] = [
+    TextDelta("Let me look."),
+    CallStarted("call1", "read"),
+    CallDelta('{"path":'),
+    CallDelta('"a"}'),
+    CallStarted("call2", "now"),
+    CallDelta("{}"),
+]
+CALLED = Finished("tool_use", USAGE)
+
+
+def test_calls_come_index_by_index_and_the_text_before_them_stays() -> None:
+    data = encoder().encode([*CALLS, CALLED])
+    assert deltas(data) == [
+        ROLE,
+        {"content": "Let me look."},
+        {"tool_calls": [
+            {"index": 0, "id": "call1", "type": "function",
+             "function": {"name": "read", "arguments": ""}}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": '{"path":'}}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": '"a"}'}}]},
+        {"tool_calls": [
+            {"index": 1, "id": "call2", "type": "function",
+             "function": {"name": "now", "arguments": ""}}]},
+        {"tool_calls": [{"index": 1, "function": {"arguments": "{}"}}]},
+        {},
+    ]  # fmt: skip
+    assert chunks(data)[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_calls_in_a_whole_reply() -> None:
+    choice = whole_reply([*CALLS, CALLED])["choices"][0]
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"] == {
+        "role": "assistant",
+        "content": "Let me look.",
+        "refusal": None,
+        "tool_calls": [
+            {
+                "id": "call1",
+                "type": "function",
+                "function": {"name": "read", "arguments": '{"path":"a"}'},
+            },
+            {"id": "call2", "type": "function", "function": {"name": "now", "arguments": "{}"}},
+        ],
+    }
+    without_text = whole_reply([*CALLS[1:], CALLED])["choices"][0]["message"]
+    assert without_text["content"] is None
+
+
+@pytest.mark.parametrize("reason", ["end_turn", "max_tokens", "stop_sequence"])
+def test_where_calls_were_made_the_reply_ends_with_them(reason: str) -> None:
+    end = Finished(reason, Usage())
+    assert whole_reply([*CALLS, end])["choices"][0]["finish_reason"] == "tool_calls"
+    assert (
+        chunks(encoder().encode([*CALLS, end]))[-1]["choices"][0]["finish_reason"] == "tool_calls"
+    )
+
+
+def test_thinking_is_shown_where_it_is_wanted() -> None:
+    thought: list[Event] = [ThinkingDelta("h"), ThinkingDelta("m"), ThinkingEnded("s"),
+                            TextDelta("x"), END]  # fmt: skip
+    told = deltas(encoder(show_thinking=True).encode(thought))
+    assert told == [
+        ROLE,
+        {"reasoning_content": "h"},
+        {"reasoning_content": "m"},
+        {"content": "x"},
+        {},
+    ]
+    assert deltas(encoder().encode(thought)) == [ROLE, {"content": "x"}, {}]
+    message = whole_reply(thought, show_thinking=True)["choices"][0]["message"]
+    assert (message["reasoning_content"], message["content"]) == ("hm", "x")
+    assert "reasoning_content" not in whole_reply(thought)["choices"][0]["message"]
+    plain = whole_reply([TextDelta("x"), END], show_thinking=True)["choices"][0]["message"]
+    assert "reasoning_content" not in plain
+
+
 ALL = st.one_of(
     st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1).map(TextDelta),
     st.sampled_from(SILENT),
@@ -219,8 +307,13 @@ def test_stop_reasons_are_told_in_openais_words(reason: str, finish: str) -> Non
 # A reply in one piece
 
 
-def whole_reply(told: list[Event]) -> dict[str, Any]:
-    collector = Collector(reply_id="chatcmpl-1", created=1700000000, model="sonnet:chat")
+def whole_reply(told: list[Event], *, show_thinking: bool = False) -> dict[str, Any]:
+    collector = Collector(
+        reply_id="chatcmpl-1",
+        created=1700000000,
+        model="sonnet:chat",
+        show_thinking=show_thinking,
+    )
     *before, last = told
     for event in before:
         assert collector.feed([event]) is None

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from maxd.workers import blocks
 from maxd.workers import messages as wire
 
 GOOD: list[tuple[bytes, type]] = [
@@ -159,14 +160,14 @@ def test_a_known_type_in_any_shape_never_escapes_as_another_error(
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"])))
 def test_no_text_ends_a_line_early(text: str) -> None:
-    data = wire.encode(wire.UserLine(wire.UserContent([wire.TextBlock(text)])))
+    data = wire.encode(wire.UserLine(wire.UserContent([blocks.TextBlock(text)])))
     assert data.count(b"\n") == 1
     assert data.endswith(b"\n")
     assert b"\r" not in data
     assert json.loads(data)["message"]["content"] == [{"type": "text", "text": text}]
 
 
-TEXT = wire.TextBlock("t")
+TEXT = blocks.TextBlock("t")
 
 
 @pytest.mark.parametrize(
@@ -182,7 +183,7 @@ TEXT = wire.TextBlock("t")
         ),
         (
             wire.UserLine(
-                wire.UserContent([wire.ImageBlock(wire.Base64Source("image/png", "aGk="))]),
+                wire.UserContent([blocks.ImageBlock(blocks.Base64Source("image/png", "aGk="))]),
                 should_query=False,
             ),
             {

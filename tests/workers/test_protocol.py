@@ -7,6 +7,7 @@ import pytest
 from maxd.workers.faults import (
     ProtocolBroken,
 )
+from maxd.workers.phases import Phase
 from maxd.workers.profiles import (
     AGENT,
     CHAT,
@@ -15,7 +16,6 @@ from maxd.workers.profiles import (
 from maxd.workers.protocol import (
     Models,
     Output,
-    Phase,
     Protocol,
     Ready,
 )
@@ -362,7 +362,7 @@ def test_a_question_for_permission_is_answered(profile: Profile, tool: str, beha
     assert protocol.data_to_send() == b""
 
 
-@pytest.mark.parametrize("subtype", ["hook_callback", "mcp_message", "elicitation", "news", ""])
+@pytest.mark.parametrize("subtype", ["hook_callback", "elicitation", "news", ""])
 def test_any_other_question_is_answered_with_an_error(subtype: str) -> None:
     protocol = begun(AGENT)
     assert protocol.feed(question(subtype=subtype, callback_id="c", input=None)) == []

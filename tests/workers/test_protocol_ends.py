@@ -18,9 +18,9 @@ from maxd.workers.faults import (
     UsageLimit,
     WorkerDied,
 )
+from maxd.workers.phases import Phase
 from maxd.workers.protocol import (
     GARBAGE_LIMIT,
-    Phase,
 )
 from maxd.workers.turn import (
     AccountLimit,

@@ -4,8 +4,9 @@ import pytest
 from msgspec.structs import replace
 
 from maxd.workers.faults import ProtocolBroken
+from maxd.workers.phases import Phase
 from maxd.workers.profiles import AGENT, CHAT
-from maxd.workers.protocol import Cleared, Phase, Protocol
+from maxd.workers.protocol import Cleared, Protocol
 from maxd.workers.turn import Finished, Turn
 from tests.workers.printed import (
     HISTORY,

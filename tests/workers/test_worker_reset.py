@@ -197,3 +197,26 @@ async def test_a_reset_that_leaks_is_a_reset(fake: FakeRig, version: str) -> Non
         answer = await ask(fake, life.worker, turn(("user", "hi")), reset=True)
         assert answer.fault is None
         assert "canary" in answer.seen
+
+
+async def test_an_interrupted_turn_leaves_a_worker_to_be_reset(real_rig: RealRig) -> None:
+    real_rig.say("one two three four five six", pace=0.3)
+    async with living(real_rig) as [life]:
+        asked = turn(("user", "My name is Canary."), system=SYSTEM)
+        async with life.assign(asked) as inbox:
+            events: list[Event] = []
+            while not any(isinstance(event, TextDelta) for event in events):
+                events += await inbox.receive()
+            life.worker.interrupt_nowait()
+            async for batch in inbox:
+                events += batch
+        assert isinstance(events[-1], Finished)
+        assert events[-1].stop_reason == "interrupted"
+        assert "six" not in "".join(e.text for e in events if isinstance(e, TextDelta))
+        real_rig.say("answer")
+        answer = await ask(real_rig, life.worker, turn(("user", "Hi"), system=SYSTEM), reset=True)
+        assert answer.fault is None
+        assert "Canary" not in answer.seen
+        assert "Request interrupted" not in answer.seen
+        with pytest.raises(RuntimeError):
+            life.worker.interrupt_nowait()

@@ -1,0 +1,271 @@
+"""Anthropic messages, inwards: from the body of a request to a Turn."""
+
+import re
+from collections.abc import Callable
+from typing import TypeAlias
+
+import msgspec
+from msgspec import Raw, Struct
+
+from maxd.http import anthropic_body as wire
+from maxd.http.anthropic_conversation import Reader
+from maxd.http.anthropic_fields import MESSAGES
+from maxd.http.dialect import FindModel
+from maxd.http.schemas import BadSchema, answer_schema, function_schema
+from maxd.http.wishes import Wishes
+from maxd.workers.faults import BadRequest
+from maxd.workers.turn import Effort, Function, ToolChoice, Turn
+
+HasTools: TypeAlias = Callable[[str], bool]
+"""Whether a profile has the CLI's own tools."""
+
+# The API's own limits.
+LOWEST_BUDGET = 1024
+TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}", re.ASCII)
+_WORD = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)
+_WEB_SEARCH = re.compile(r"web_search_[0-9]{8}", re.ASCII)
+# Effort is all that can be set: a budget becomes the effort whose thinking it would hold.
+LOW_BUDGET, MEDIUM_BUDGET = 4_096, 16_384
+
+
+class MessagesRequest(Struct, frozen=True, kw_only=True):
+    """A decoded request: the turn, and how the client wants its reply. `thinking`: whether the
+    model's thinking is shown as text, by its signature alone, or not at all."""
+
+    turn: Turn
+    model_id: str
+    stream: bool
+    thinking: bool
+    thinking_text: bool
+    ignored: tuple[str, ...]
+
+
+def decode(
+    body: bytes,
+    find_model: FindModel,
+    has_tools: HasTools,
+    wishes: Wishes,
+    *,
+    counts: bool = False,
+) -> MessagesRequest:
+    """The request in `body`. `counts`: its tokens are to be counted, so it needs no `max_tokens`.
+
+    Raises BadRequest naming the field, ModelNotFound, TooLarge.
+    """
+    try:
+        ignored = MESSAGES.apply(body)
+        if wishes.strict:
+            _check_known(body)
+        asked = wire.body_decoder.decode(body)
+        return _request(asked, ignored, find_model, has_tools, wishes, counts)
+    except msgspec.ValidationError as error:
+        raise _invalid(error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # A text cut within a surrogate pair, which JavaScript writes as `\ud83d`, ends here too.
+        raise BadRequest(
+            "the body is not valid JSON in UTF-8 without lone surrogates", code="invalid_json"
+        ) from None
+    except RecursionError:
+        raise BadRequest("the body is nested too deeply", code="invalid_json") from None
+
+
+def _request(
+    asked: wire.MessagesBody,
+    ignored: tuple[str, ...],
+    find_model: FindModel,
+    has_tools: HasTools,
+    wishes: Wishes,
+    counts: bool,
+) -> MessagesRequest:
+    if asked.max_tokens is None and not counts:
+        raise BadRequest("field required", param="max_tokens")
+    if asked.max_tokens is not None and asked.max_tokens < 1:
+        raise BadRequest("must be greater than or equal to 1", param="max_tokens")
+    profile, model = find_model(asked.model)
+    reader = Reader()
+    system = asked.system or ()
+    texts = system if isinstance(system, str) else [block.text for block in system]
+    head = tuple(reader.system(texts))
+    more, messages = reader.conversation(asked.messages, continues=wishes.partial)
+    functions, unused = _functions(asked.tools or [], has_tools(profile))
+    choice, parallel = _choice(asked.tool_choice, functions, searches=bool(asked.tools))
+    ignored = (*ignored, *unused, *reader.ignored)
+    if wishes.strict and ignored:
+        raise BadRequest(
+            "has no effect here, which strict mode refuses",
+            param=ignored[0],
+            code="unsupported_parameter",
+        )
+    thinking = asked.thinking
+    thinks = thinking is not None and thinking.type != "disabled"
+    return MessagesRequest(
+        turn=Turn(
+            profile=profile,
+            model=model,
+            messages=messages,
+            system=head + more,
+            functions=functions,
+            tool_choice=choice,
+            parallel_calls=parallel,
+            schema=_schema(asked),
+            effort=_effort(asked),
+            max_tokens=asked.max_tokens,
+            stop=_stop(asked.stop_sequences or []),
+        ),
+        model_id=asked.model,
+        stream=bool(asked.stream),
+        thinking=bool(wishes.thinking) or (thinks and wishes.shows_thinking(profile)),
+        thinking_text=thinking is None or thinking.display != "omitted",
+        ignored=ignored,
+    )
+
+
+def _functions(
+    tools: list[wire.Tool], profile_has_tools: bool
+) -> tuple[tuple[Function, ...], tuple[str, ...]]:
+    """The client's functions, and the names of what has no effect."""
+    functions: dict[str, Function] = {}
+    ignored: dict[str, None] = {}
+    searches = False
+    for index, tool in enumerate(tools):
+        where = f"tools.{index}"
+        if tool.type not in (None, "custom"):
+            if not _WEB_SEARCH.fullmatch(tool.type):
+                shown = tool.type if _WORD.fullmatch(tool.type) else "of an unknown type"
+                raise BadRequest(
+                    f"the tool {shown} is not offered here; the profiles' tools are the CLI's own",
+                    param=f"{where}.type",
+                    code="unsupported_tool",
+                )
+            for name in ("allowed_domains", "blocked_domains"):
+                if not _is_nothing(getattr(tool, name)):
+                    raise BadRequest("the CLI's search takes none", param=f"{where}.{name}")
+            for name in ("max_uses", "user_location"):
+                if not _is_nothing(getattr(tool, name)):
+                    ignored[f"tools.{name}"] = None
+            searches = True
+            continue
+        if not TOOL_NAME.fullmatch(tool.name):
+            raise BadRequest("1 to 128 letters, digits, `_` and `-`", param=f"{where}.name")
+        if tool.name in functions:
+            raise BadRequest("tool names must be unique", param="tools")
+        if _is_nothing(tool.input_schema):
+            raise BadRequest("field required", param=f"{where}.input_schema")
+        try:
+            schema = function_schema(tool.input_schema)
+        except BadSchema as error:
+            raise BadRequest(f"cannot be used: {error}", param=f"{where}.input_schema") from None
+        functions[tool.name] = Function(tool.name, tool.description or "", schema)
+    if searches and functions:
+        raise BadRequest(
+            "web search and functions cannot be had together: with functions the CLI's own tools "
+            "are off",
+            param="tools",
+            code="unsupported_tool",
+        )
+    if searches and not profile_has_tools:
+        raise BadRequest(
+            "this model id's profile has no tools, so it cannot search the web",
+            param="tools",
+            code="unsupported_tool",
+        )
+    return tuple(functions.values()), tuple(ignored)
+
+
+def _choice(
+    choice: wire.Choice | None, functions: tuple[Function, ...], *, searches: bool
+) -> tuple[ToolChoice, bool]:
+    """What may or must be called, and whether several at once."""
+    if choice is None:
+        return ToolChoice(), True
+    parallel = not choice.disable_parallel_tool_use
+    if choice.type in ("any", "tool") and not functions:
+        raise BadRequest(
+            "there is no tool that could be forced"
+            + (": the CLI searches by itself" if searches else ""),
+            param="tool_choice",
+        )
+    match choice.type:
+        case "any":
+            return ToolChoice("required"), parallel
+        case "tool":
+            if choice.name not in {function.name for function in functions}:
+                raise BadRequest("there is no tool of that name", param="tool_choice.name")
+            return ToolChoice("required", (choice.name,)), parallel
+        case "none":
+            return ToolChoice("none"), parallel
+        case "auto":
+            return ToolChoice(), parallel
+
+
+def _schema(asked: wire.MessagesBody) -> str | None:
+    output = asked.output_config
+    wanted, where = asked.output_format, "output_format"
+    if output is not None and output.format is not None:
+        if wanted is not None:
+            raise BadRequest("give either this or output_config.format", param="output_format")
+        wanted, where = output.format, "output_config.format"
+    if wanted is None:
+        return None
+    try:
+        return answer_schema(wanted.schema)
+    except BadSchema as error:
+        raise BadRequest(
+            f"cannot be used: {error}", param=f"{where}.schema", code="invalid_schema"
+        ) from None
+
+
+def _check_known(body: bytes) -> None:
+    """Raise BadRequest for a field that the API does not know."""
+    for name in msgspec.json.decode(body, type=dict[str, Raw]):
+        if name not in MESSAGES.fields:
+            shown = name if _WORD.fullmatch(name) else "a field"
+            raise BadRequest(f"{shown} is unknown, which strict mode refuses")
+
+
+def _effort(asked: wire.MessagesBody) -> Effort | None:
+    thinking, output = asked.thinking, asked.output_config
+    if thinking is not None and thinking.type == "disabled":
+        return "none"
+    if output is not None and output.effort is not None:
+        return output.effort
+    if thinking is None or thinking.type != "enabled":
+        return None
+    budget = thinking.budget_tokens
+    if budget is None:
+        raise BadRequest("field required", param="thinking.budget_tokens")
+    if budget < LOWEST_BUDGET:
+        raise BadRequest(f"at least {LOWEST_BUDGET}", param="thinking.budget_tokens")
+    return "low" if budget <= LOW_BUDGET else "medium" if budget <= MEDIUM_BUDGET else "high"
+
+
+def _stop(sequences: list[str]) -> tuple[str, ...]:
+    for index, text in enumerate(sequences):
+        if not text.strip():
+            raise BadRequest(
+                "each stop sequence must contain non-whitespace", param=f"stop_sequences.{index}"
+            )
+    return tuple(dict.fromkeys(sequences))
+
+
+def _is_nothing(raw: Raw) -> bool:
+    return bytes(raw) in (b"null", b"[]", b"{}")
+
+
+def _invalid(error: msgspec.ValidationError) -> BadRequest:
+    """msgspec names the place as a path, `$.messages[0].role`; Anthropic writes
+    `messages.0.role`."""
+    what = str(error)
+    path = ""
+    if what.endswith("`") and " - at `$" in what:
+        # The last one: a quoted value may hold the same words.
+        what, _, path = what.rpartition(" - at `$")
+    param = path.rstrip("`").replace("[", ".").replace("]", "").removeprefix(".")
+    if what.startswith("Invalid "):
+        # An unknown role or type. msgspec quotes it, and it may be anything of the client's.
+        what = "unknown value"
+    elif "required field" in what:
+        missing = what.rpartition("required field `")[2].rstrip("`")
+        param = f"{param}.{missing}" if param else missing
+        what = "field required"
+    return BadRequest(what, param=param or None)

@@ -1,0 +1,174 @@
+"""JSON schemas that clients send: what is wrong with one can be told before a model sees it.
+
+Only the structure is looked at, as far as a mistake in it makes the schema impossible or lets the
+CLI drop all functions. Keywords nobody here knows, and bounds of any size, are left alone.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+EMPTY: Final = '{"type":"object","properties":{}}'
+"""The schema of a function without parameters."""
+
+_TYPES: Final = frozenset(
+    ("object", "array", "string", "number", "integer", "boolean", "null"),
+)
+# What each of these keywords holds.
+_ONE = frozenset(
+    ("items", "additionalProperties", "not", "contains", "propertyNames", "if", "then", "else")
+)
+_LIST = frozenset(("anyOf", "oneOf", "allOf", "prefixItems"))
+_NAMED = frozenset(("properties", "patternProperties", "$defs", "definitions", "dependentSchemas"))
+# Sizes of texts, lists and objects: whole numbers that are never negative.
+_SIZES = frozenset(
+    ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
+)
+_RANGES = (
+    ("minimum", "maximum"),
+    ("minLength", "maxLength"),
+    ("minItems", "maxItems"),
+    ("minProperties", "maxProperties"),
+)
+
+
+class BadSchema(ValueError):
+    """The schema cannot be used; the message says why and quotes nothing of it."""
+
+
+def function_schema(raw: Raw) -> str:
+    """The schema of a function's parameters as JSON text on one line, otherwise verbatim; one that
+    says nothing of its type becomes that of an object.
+
+    Raises BadSchema for what is not the schema of an object, or is malformed in its first level:
+    the CLI would drop all functions for it, without a word.
+    """
+    text, schema = _object(raw)
+    properties = schema.get("properties", {})
+    if not isinstance(properties, dict):
+        raise BadSchema("its `properties` is not an object")
+    if not all(isinstance(each, dict) for each in properties.values()):
+        raise BadSchema("one of its `properties` is not a schema")
+    _check_required(schema)
+    return text
+
+
+def answer_schema(raw: Raw) -> str:
+    """The schema of an answer as JSON text on one line, otherwise verbatim; one that says nothing
+    of its type becomes that of an object. Raises BadSchema if nothing can be an answer to it."""
+    text, schema = _object(raw)
+    try:
+        _check(schema, schema)
+    except RecursionError:
+        raise BadSchema("it is nested too deeply") from None
+    return text
+
+
+def _object(raw: Raw) -> tuple[str, dict[str, Any]]:
+    try:
+        # A line break within it would end the line on which the CLI is given it.
+        text = msgspec.json.format(bytes(raw), indent=-1).decode()
+        schema = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # Numbers out of all ranges, and texts cut within a surrogate pair.
+        raise BadSchema("it is not valid JSON") from None
+    except RecursionError:
+        raise BadSchema("it is nested too deeply") from None
+    if not isinstance(schema, dict):
+        raise BadSchema("it must be a JSON object")
+    if "type" not in schema:
+        text = '{"type":"object"' + ("," if schema else "") + text[1:]
+    elif schema["type"] != "object":
+        raise BadSchema('its `type` must be "object"')
+    return text, schema
+
+
+def _check(schema: Any, root: dict[str, Any]) -> None:
+    if isinstance(schema, bool):
+        return
+    if not isinstance(schema, dict):
+        raise BadSchema("a schema in it is neither an object nor a boolean")
+    _check_words(schema, root)
+    for each in _inner(schema):
+        _check(each, root)
+
+
+def _check_words(schema: dict[str, Any], root: dict[str, Any]) -> None:
+    types = schema.get("type", [])
+    for each in types if isinstance(types, list) else [types]:
+        if not isinstance(each, str) or each not in _TYPES:
+            raise BadSchema("a `type` in it is none that JSON Schema knows")
+    _check_required(schema)
+    if "enum" in schema and not (isinstance(schema["enum"], list) and schema["enum"]):
+        raise BadSchema("an `enum` in it is not a list of values")
+    if any(not _is_size(schema[word]) for word in _SIZES & schema.keys()):
+        raise BadSchema("a size in it is not a whole number from 0")
+    for low, high in _RANGES:
+        if _number(schema.get(low)) > _number(schema.get(high), highest=True):
+            raise BadSchema(f"a `{low}` in it is above its `{high}`")
+    if "pattern" in schema and not isinstance(schema["pattern"], str):
+        raise BadSchema("a `pattern` in it is not a text")
+    if "$ref" in schema and not _resolves(schema["$ref"], root):
+        raise BadSchema("a `$ref` in it leads nowhere")
+
+
+def _check_required(schema: dict[str, Any]) -> None:
+    required = schema.get("required", [])
+    if not isinstance(required, list) or not all(isinstance(each, str) for each in required):
+        raise BadSchema("a `required` in it is not a list of names")
+
+
+def _inner(schema: dict[str, Any]) -> Iterator[Any]:
+    """The schemas directly in `schema`."""
+    for word, value in schema.items():
+        if word in _NAMED:
+            if not isinstance(value, dict):
+                raise BadSchema(f"a `{word}` in it is not an object")
+            yield from value.values()
+        elif word in _LIST:
+            if not isinstance(value, list) or not value:
+                raise BadSchema(f"a `{word}` in it is not a list of schemas")
+            yield from value
+        elif word in _ONE:
+            # `items` was a list in older drafts.
+            yield from value if word == "items" and isinstance(value, list) else (value,)
+
+
+def _is_size(value: Any) -> bool:
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and value >= 0
+        and (isinstance(value, int) or value.is_integer())
+    )
+
+
+def _number(value: Any, *, highest: bool = False) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    return float("inf") if highest else float("-inf")
+
+
+def _resolves(reference: Any, root: dict[str, Any]) -> bool:
+    """Whether a `$ref` leads to something. Only pointers into the schema itself are looked at."""
+    if not isinstance(reference, str):
+        return False
+    if not reference.startswith("#/"):
+        # The schema itself, an anchor or another document.
+        return reference.startswith("#")
+    place: Any = root
+    for step in reference[2:].split("/"):
+        step = re.sub("%([0-9A-Fa-f]{2})", lambda hit: chr(int(hit[1], 16)), step)
+        step = step.replace("~1", "/").replace("~0", "~")
+        if isinstance(place, dict) and step in place:
+            place = place[step]
+        elif isinstance(place, list) and step.isascii() and step.isdigit():
+            if int(step) >= len(place):
+                return False
+            place = place[int(step)]
+        else:
+            return False
+    return True
