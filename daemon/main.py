@@ -15,7 +15,7 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon import config as configuration
-from maxd.daemon import key_command, key_file, service_command
+from maxd.daemon import doctor, key_command, key_file, service_command
 from maxd.daemon.catalog import Catalog
 from maxd.daemon.config import ConfigError
 from maxd.daemon.demo import Demo
@@ -68,6 +68,8 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         case "service":
             return _configured(options.config, partial(service_command.service, options))
+        case "doctor":
+            return doctor.doctor(options, partial(_load, options.config, {}))
         case "key":
             return _configured(options.config, partial(key_command.key, options))
         case _:
@@ -250,5 +252,6 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--port", type=int, help="port to listen on (3456, or any free one)")
     service_command.add_parser(commands)
     key_command.add_parser(commands)
+    doctor.add_parser(commands)
     commands.add_parser("config", help="print all settings with their defaults, as TOML")
     return parser

@@ -11,6 +11,7 @@ from structlog.typing import FilteringBoundLogger
 from maxd.daemon.backend import Backend
 from maxd.daemon.catalog import Catalog
 from maxd.daemon.conversations import Conversations
+from maxd.daemon.feature_verdicts import FeatureVerdicts
 from maxd.daemon.index import NAME as INDEX_NAME
 from maxd.daemon.index_writer import IndexWriter
 from maxd.daemon.lifecycle import drain_on_signal
@@ -124,7 +125,10 @@ async def run(
 
     def worker_ready(readiness: Readiness) -> None:
         catalog.note(readiness)
-        if config.pool.reuse and backend.cli is not None:
+        if backend.cli is None:
+            return
+        features.note(backend.cli, readiness.version)
+        if config.pool.reuse:
             probes.note(backend.cli, readiness.version)
 
     pool = Pool(
@@ -149,6 +153,7 @@ async def run(
         os.fspath(directory), lambda: backend.projects, index.save_nowait, log
     )
     probes = Probes(config.state_directory(), environment, log)
+    features = FeatureVerdicts(config.state_directory(), environment, log)
     turns = Turns(
         pool,
         BUILT_IN,
@@ -191,6 +196,7 @@ async def run(
             await serving.start(front, turns, catalog, draining, shutdown)
             everything.start_soon(keep_told, tell, health)
             everything.start_soon(probes.run)
+            everything.start_soon(features.run)
             everything.start_soon(relieve_memory, pool)
             if on_serving is not None:
                 serving.start_soon(on_serving)
