@@ -7,8 +7,12 @@ PYTHON ?= python3
 help:
 	@echo "make demo    install into .venv and answer a question with a real claude process"
 	@echo "make test    run the tests against this checkout"
+	@echo "make test-clients   run other people's clients against this checkout"
 	@echo "make check   lint, types, and the tests against the built wheel"
+	@echo "make test-browser   the dashboard in a real browser (Debian: apt-get install chromium)"
+	@echo "make test-openclaw   OpenClaw from npm through maxd; installs it first"
 	@echo "make bench   ratios against claude-max-api-proxy and a bare warm process"
+	@echo "make conformance   write docs/conformance.md from its checks"
 	@echo "make clean   remove everything the above have made"
 
 .venv/installed: pyproject.toml
@@ -27,6 +31,18 @@ demo: .venv/installed
 test: .venv/installed
 	.venv/bin/python -m pytest
 
+# With uv: pip's search for versions that go together takes a quarter of an hour. The openai npm
+# package is tested where there is npm.
+.venv-clients/installed: Makefile
+	$(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv-clients/bin/python -m uv pip install --quiet --python .venv-clients/bin/python langchain-openai litellm mcp 'pydantic-ai-slim[openai]' instructor
+	if command -v npm >/dev/null; then npm install --silent --prefix .venv-clients/node openai; fi
+	@touch $@
+
+test-clients: .venv/installed .venv-clients/installed
+	MAXD_CLIENTS=.venv-clients .venv/bin/python -m pytest tests/clients
+
 check: .venv-check/installed
 	.venv-check/bin/ruff check .
 	.venv-check/bin/ruff format --check .
@@ -36,10 +52,27 @@ check: .venv-check/installed
 	.venv-check/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall dist/maxd-*.whl
 	.venv-check/bin/python -m pytest
 
+test-browser: .venv/installed
+	MAXD_BROWSER=1 .venv/bin/python -m pytest tests/end_to_end/test_dashboard.py
+
+test-openclaw: .venv/installed .openclaw/installed
+	MAXD_OPENCLAW=.openclaw .venv/bin/python -m pytest tests/openclaw
+
+# The version that docs/openclaw.md was written for; it needs a newer Node than Debian has.
+.openclaw/installed:
+	mkdir -p .openclaw/node
+	npm install --no-audit --no-fund --prefix .openclaw/node node@24
+	PATH="$(CURDIR)/.openclaw/node/node_modules/.bin:$$PATH" \
+		npm install --no-audit --no-fund --prefix .openclaw openclaw@2026.9.6
+	@touch $@
+
 bench: .venv/installed
 	.venv/bin/python -m bench
 
-clean:
-	rm -rf .venv .venv-check build dist *.egg-info bench/.npm .mypy_cache .ruff_cache .pytest_cache
+conformance: .venv/installed
+	.venv/bin/python -m tests.end_to_end.conformance.page
 
-.PHONY: help demo test check bench clean
+clean:
+	rm -rf .venv .venv-check build dist *.egg-info bench/.npm .openclaw .venv-clients .mypy_cache .ruff_cache .pytest_cache
+
+.PHONY: help demo test test-openclaw test-clients check bench conformance clean test-browser

@@ -148,7 +148,7 @@ def _first_tokens(rounds: Sequence[dict[str, Sample]], daemon: Program) -> Itera
     yield heading("First token by maxd's own log, from the read request on, ms")
     for name in (A, B):
         turns = [log[this[name].request_id] for this in rounds]
-        waited = sum(turn["queued"] > HAD_TO_WAIT for turn in turns)
+        waited = sum(turn["queued"] + turn["spawn"] > HAD_TO_WAIT for turn in turns)
         yield values(
             f"{name}   (no spare was ready in {waited} of {len(turns)} rounds)",
             [turn["first_text"] for turn in turns],

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from maxd.workers.models import CliModel, ModelChoice, OfferedModel, offered_models, parse_model
-from maxd.workers.profiles import BUILT_IN, DEFAULT
+from maxd.workers.profiles import BUILT_IN, DEFAULT, Profile
 from maxd.workers.worker import Readiness
 
 
@@ -15,10 +15,13 @@ class _Listed(Struct):
 
 
 class Catalog:
-    """Model ids and their meaning. `aliases` are the configured ones."""
+    """Model ids and their meaning. `aliases` and `profiles` are the configured ones."""
 
-    def __init__(self, aliases: Mapping[str, str]) -> None:
+    def __init__(
+        self, aliases: Mapping[str, str], profiles: Mapping[str, Profile] = BUILT_IN
+    ) -> None:
         self._aliases = aliases
+        self.profiles = profiles
         self._version: str | None = None
         self._listed: tuple[CliModel, ...] | None = None
 
@@ -47,11 +50,11 @@ class Catalog:
         return parse_model(
             model_id,
             aliases=self._aliases,
-            profiles=BUILT_IN,
+            profiles=self.profiles,
             default_profile=DEFAULT,
             offered=[model.value for model in self._listed or ()],
         )
 
     def offered(self) -> tuple[OfferedModel, ...]:
         """The ids to list."""
-        return offered_models(self._listed or (), profiles=BUILT_IN, aliases=self._aliases)
+        return offered_models(self._listed or (), profiles=self.profiles, aliases=self._aliases)

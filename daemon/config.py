@@ -15,7 +15,9 @@ import msgspec
 import platformdirs
 from msgspec import inspect
 
-from maxd.daemon.settings import PREFIX, Config, Setting, settings
+from maxd.daemon.profile_settings import BadProfile
+from maxd.daemon.settings import PREFIX, PROFILE_TABLES, Config, Setting, profile_settings, settings
+from maxd.workers.profiles import NAME_PATTERN
 
 __all__ = ["Config", "ConfigError", "default_file", "load"]
 
@@ -57,22 +59,46 @@ def load(
     found |= _from_environ(environ, known, not_settings, problems)
     found |= _from_overrides(overrides, known, problems)
     tree: dict[str, Any] = {}
+    tables: dict[str, dict[str, Any]] = tree.setdefault(PROFILE_TABLES, {})
     for name, (value, where) in found.items():
-        setting = known[name]
+        setting = known.get(name) or _of_profile(name)
         try:
             checked = _checked(setting, value)
         except (msgspec.ValidationError, ValueError):
-            # A key written in place of its hash is not to be shown.
-            shown = "wrong" if name == "keys" else _shown(value)
+            shown = "not shown" if setting.secret else _shown(value)
             problems.append(f"{where}: {name} is {shown}, but must be {setting.allowed}.")
             continue
         if setting.key is None:
             tree[setting.table] = checked
+        elif name not in known:
+            tables.setdefault(setting.table.partition(".")[2], {})[setting.key] = checked
         else:
             tree.setdefault(setting.table, {})[setting.key] = checked
     if problems:
         raise ConfigError(*problems)
-    return msgspec.convert(tree, Config)
+    config = msgspec.convert(tree, Config)
+    try:
+        config.make_profiles()
+    except BadProfile as bad:
+        where = _first_place(found, bad)
+        raise ConfigError(f"{where}{bad}") from None
+    except ValueError as wrong:
+        raise ConfigError(str(wrong)) from None
+    return config
+
+
+def _first_place(found: Mapping[str, _Found], bad: BadProfile) -> str:
+    """Where the field at fault is, else where its table is."""
+    table = f"profiles.{bad.profile}."
+    places = [found[f"{table}{bad.field}"][1]] if f"{table}{bad.field}" in found else []
+    places += [where for name, (_, where) in found.items() if name.startswith(table)]
+    return f"{places[0]}: " if places else ""
+
+
+def _of_profile(name: str) -> Setting:
+    table, _, key = name.rpartition(".")
+    profile = table.partition(".")[2]
+    return next(each for each in profile_settings(profile) if each.key == key)
 
 
 def _from_file(
@@ -110,10 +136,37 @@ def _from_file(
         else:
             for key, value in content.items():
                 name, place = f"{table}.{key}", _place(file, text, table, key)
-                if name in known:
+                if table == "profiles" and isinstance(value, dict) and name not in known:
+                    found |= _from_profile(key, value, file, text, problems)
+                elif name in known:
                     found[name] = value, place
                 else:
                     problems.append(f"{place}: {_unknown(name, known)}")
+    return found
+
+
+def _from_profile(
+    profile: str, content: Mapping[str, object], file: Path, text: str, problems: list[str]
+) -> dict[str, _Found]:
+    table = f"profiles.{profile}"
+    known = {setting.path: setting for setting in profile_settings(profile)}
+    found: dict[str, _Found] = {}
+    if not re.fullmatch(NAME_PATTERN, profile):
+        place = _place(file, text, table, None)
+        problems.append(
+            f"{place}: {_shown(profile)} is no name for a profile: a small letter, then at most 31 "
+            "small letters, digits, - and _."
+        )
+        return found
+    for key, value in content.items():
+        name, place = f"{table}.{key}", _place(file, text, table, key)
+        if name in known:
+            found[name] = value, place
+        else:
+            problems.append(f"{place}: {_unknown(name, known)}")
+    if not content:
+        # A table without a field: only its base can be missing.
+        found.setdefault(f"{table}.allow", ([], _place(file, text, table, None)))
     return found
 
 

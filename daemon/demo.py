@@ -12,7 +12,8 @@ import h11
 import msgspec
 import trio
 
-from maxd.daemon.settings import Config, Pool, Profiles, Server, State
+from maxd.daemon.profile_settings import Profiles
+from maxd.daemon.settings import Config, Pool, Server, State
 from maxd.workers.loopback import Reply, Request, environment, serve_loopback_model
 from maxd.workers.loopback.script import directed, echo
 

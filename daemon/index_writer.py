@@ -12,7 +12,8 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon.conversation import Conversation
-from maxd.daemon.index import Changes, Index, IndexUnusable, Name, Unstorable
+from maxd.daemon.index import Changes, Index, Name, Unstorable
+from maxd.daemon.state_file import FileUnusable
 
 PRUNE_SECONDS: Final = 3600.0
 # How soon after a failure it is tried again.
@@ -112,7 +113,7 @@ class IndexWriter:
             pruned = True
             try:
                 index.prune(self._keep_days, self._keep_count)
-            except IndexUnusable:
+            except FileUnusable:
                 # What cannot be written may still be read; the next write prunes.
                 pruned = False
             return index.load(), pruned
@@ -180,7 +181,7 @@ class IndexWriter:
             result = await trio.to_thread.run_sync(
                 partial(self._call, operation), abandon_on_cancel=True, limiter=self._limiter
             )
-        except IndexUnusable as error:
+        except FileUnusable as error:
             if self.trouble is None:
                 self._log.warning("conversations cannot be saved now", reason=str(error))
             self.trouble = str(error)
@@ -199,7 +200,7 @@ class IndexWriter:
                 )
         try:
             return operation(self._index)
-        except IndexUnusable:
+        except FileUnusable:
             self._close()
             raise
 

@@ -12,6 +12,8 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
+from maxd.daemon.setting_types import SECRET
+
 PREFIX: Final = "maxd-"
 NAME_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
 
@@ -35,6 +37,20 @@ class ApiKey(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tokens_per_minute: Annotated[
         int, Meta(description="Tokens a minute, in and out.", ge=0, le=10**12)
     ] = 0
+
+
+ApiKeys = Annotated[
+    dict[KeyName, ApiKey],
+    Meta(
+        title="tables [keys.NAME] with hash, max_concurrent, requests_per_minute and "
+        "tokens_per_minute",
+        description="API keys by name, as `maxd key new` prints them: with any, every request but "
+        "/health needs one.",
+        max_length=1024,
+        # Somebody may write the key where its hash belongs.
+        extra=SECRET,
+    ),
+]
 
 
 def new_key() -> str:

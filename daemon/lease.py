@@ -27,7 +27,10 @@ class Lease:
         self._outbox: trio.MemorySendChannel[list[Event] | Fault] | None = None
         self._lost = False
         self._closed = False
+        self.asked_at = trio.current_time()
         self.worker: Worker | None = None
+        # When the start of its process began and ended, by trio's clock.
+        self.start: tuple[float, float] | None = None
         # Whether the worker holds the conversation already.
         self.continues = False
         # Whether it holds another conversation and must be reset.
@@ -48,6 +51,11 @@ class Lease:
         worker = "no worker" if self.worker is None else self.worker.launch.id
         state = "finished" if self.finished else "failed" if self.fault else "open"
         return f"<Lease of {worker}, {state}>"
+
+    @property
+    def waits(self) -> bool:
+        """Whether the pool has not answered yet."""
+        return not self._decided.is_set()
 
     def grant(self, worker: Worker, *, continues: bool = False, resets: bool = False) -> None:
         """The pool's answer: `worker` is yours."""

@@ -48,7 +48,7 @@ async def drain_on_signal(
             await trio.sleep(settle_seconds)
             fault = Overloaded("maxd is stopping; try again when it is back")
             # Not yet the pool: it would refuse the turns that wait for a worker too.
-            turns.refuse(fault)
+            turns.refusal = fault
             with trio.move_on_after(max(0.0, drain_seconds - FAREWELL_SECONDS)):
                 await turns.wait_idle()
             if turns.running:

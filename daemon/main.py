@@ -5,7 +5,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -17,18 +17,23 @@ from structlog.typing import FilteringBoundLogger
 from maxd.daemon import config as configuration
 from maxd.daemon import doctor, key_command, key_file, service_command
 from maxd.daemon.catalog import Catalog
+from maxd.daemon.channels import TELEGRAM_CHAT, TELEGRAM_TOKEN, Channel, open_channels
 from maxd.daemon.config import ConfigError
 from maxd.daemon.demo import Demo
 from maxd.daemon.inherited import NotASocket
+from maxd.daemon.key_costs import KeyCosts
 from maxd.daemon.keys import KeyRing
 from maxd.daemon.ledger import Ledger, StateError
 from maxd.daemon.lifecycle import Stopped
 from maxd.daemon.logs import configure, get_logger
+from maxd.daemon.notices import Message, trial_notice
+from maxd.daemon.notify import Notifier
 from maxd.daemon.quotas import Quotas
-from maxd.daemon.sd_notify import VARIABLES, Notifier
+from maxd.daemon.sd_notify import VARIABLES, Announcer
 from maxd.daemon.service import limits, run
 from maxd.daemon.settings import Config
 from maxd.daemon.settings_doc import example_toml
+from maxd.daemon.status_command import KEY_VARIABLE, add_parser, status_command
 from maxd.http.listeners import Listeners, SocketTaken, open_listeners
 from maxd.http.server import PortTaken
 from maxd.http.serving import serve_http
@@ -45,6 +50,8 @@ EX_CONFIG = 78
 EX_INTERRUPTED = 130
 # Each worker takes about six descriptors, each client one.
 WANTED_FILES = 65536
+# Variables that begin like those of settings.
+NOT_SETTINGS = frozenset({MARKER, KEY_VARIABLE})
 
 # Accepted just before a restart, a request has this long to arrive and still be served.
 HANDOVER_SECONDS = 0.25
@@ -72,6 +79,10 @@ def main(argv: list[str] | None = None) -> int:
             return doctor.doctor(options, partial(_load, options.config, {}))
         case "key":
             return _configured(options.config, partial(key_command.key, options))
+        case "notify-test":
+            return _configured(options.config, notify_test)
+        case "status":
+            return _configured(options.config, partial(status, options))
         case _:
             overrides = {
                 "server.host": options.host,
@@ -83,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _load(path: Path | None, overrides: Mapping[str, object]) -> Config:
     """The configuration with all keys. Raises ConfigError."""
-    config = configuration.load(path, os.environ, overrides, not_settings={MARKER})
+    config = configuration.load(path, os.environ, overrides, not_settings=NOT_SETTINGS)
     return key_file.with_key_file(config, key_file.key_file(path))
 
 
@@ -109,7 +120,8 @@ def serve(path: Path | None, overrides: Mapping[str, object]) -> int:
     try:
         load = partial(_load, path, overrides)
         config = load()
-        limits(config, Catalog(config.models))
+        limits(config, Catalog(config.models, config.make_profiles()))
+        channels = open_channels(config.notify, os.environ)
     except ConfigError as error:
         return _fail(EX_CONFIG, *error.problems)
     except ModelNotFound as error:
@@ -117,7 +129,33 @@ def serve(path: Path | None, overrides: Mapping[str, object]) -> int:
     configure(config.log.format, config.log.level, environ=os.environ)
     # Until the daemon listens for it, and in no other process: a handler does not outlive an exec.
     signal.signal(signal.SIGHUP, lambda number, frame: None)
-    return _guarded(config, os.environ, None, load)
+    return _guarded(config, os.environ, None, channels, load)
+
+
+def notify_test(config: Config) -> int:
+    """Send one notice through every channel and print what has become of it. Returns 0 if all
+    have taken it."""
+    try:
+        channels = open_channels(config.notify, os.environ)
+    except ConfigError as error:
+        return _fail(EX_CONFIG, *error.problems)
+    if not channels:
+        settings = f"{TELEGRAM_TOKEN} and {TELEGRAM_CHAT}, notify.urls or notify.webhook"
+        return _fail(1, f"there is no channel to notify through; set {settings}.")
+    # What libraries log would stand between the outcomes.
+    configure("text", "error", environ=os.environ)
+    notifier = Notifier(channels, get_logger("maxd"), interval_seconds=0)
+    outcomes = trio.run(notifier.send_now, Message(trial_notice()))
+    for name, failure in outcomes:
+        print(f"{name}: {'sent' if failure is None else f'not sent: {failure}'}")
+    return 0 if all(failure is None for _, failure in outcomes) else 1
+
+
+def status(options: argparse.Namespace, config: Config) -> int:
+    """Show how the running daemon is. Returns an exit code."""
+    return status_command(
+        config, os.environ, url=options.url, watch=options.watch, as_json=options.json
+    )
 
 
 def demo(port: int | None) -> int:
@@ -132,6 +170,7 @@ def _guarded(
     config: Config,
     environment: Mapping[str, str],
     show: Demo | None,
+    channels: Sequence[Channel] = (),
     load: Callable[[], Config] | None = None,
 ) -> int:
     """Take the lock and the port, run, and give both back."""
@@ -144,7 +183,9 @@ def _guarded(
                 listeners.close()
                 return _fail(EX_CONFIG, EXPOSED.format(address=exposed))
             try:
-                trio.run(_everything, config, environment, ledger, listeners, log, show, load)
+                trio.run(
+                    _everything, config, environment, ledger, listeners, log, show, channels, load
+                )
             except* Stopped:
                 code = EX_INTERRUPTED
             finally:
@@ -176,6 +217,7 @@ async def _everything(
     listeners: Listeners,
     log: FilteringBoundLogger,
     show: Demo | None,
+    channels: Sequence[Channel],
     load: Callable[[], Config] | None,
 ) -> None:
     _raise_file_limit()
@@ -183,7 +225,7 @@ async def _everything(
         swept = await sweep_marked(earlier.id)
         log.warning("an earlier run did not end cleanly", processes_killed=len(swept))
     ledger.mark_swept()
-    notifier = Notifier(environment)
+    announcer = Announcer(environment)
     environment = {name: environment[name] for name in environment if name not in VARIABLES}
     where = listeners.where
     ring, quotas = KeyRing(config.keys), Quotas()
@@ -210,9 +252,11 @@ async def _everything(
             ledger.instance.id,
             log,
             front,
-            notifier=notifier,
+            announcer=announcer,
             settle_seconds=settle_seconds,
+            channels=channels,
             load=load,
+            observers=[KeyCosts(quotas)],
             on_config=reconfigure,
             on_serving=on_serving,
         )
@@ -253,5 +297,8 @@ def _parser() -> argparse.ArgumentParser:
     service_command.add_parser(commands)
     key_command.add_parser(commands)
     doctor.add_parser(commands)
+    trial = commands.add_parser("notify-test", help="send one notice through every channel")
+    trial.add_argument("--config", type=Path, metavar="FILE", help="configuration file (TOML)")
+    add_parser(commands)
     commands.add_parser("config", help="print all settings with their defaults, as TOML")
     return parser

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import trio
 
-from maxd.daemon.sd_notify import Notifier
+from maxd.daemon.sd_notify import Announcer
 from maxd.workers.states import State
 
 READY_SECONDS = 60.0
@@ -68,7 +68,7 @@ class Health:
 
 
 async def keep_told(
-    notifier: Notifier,
+    announcer: Announcer,
     health: Health,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
@@ -78,19 +78,19 @@ async def keep_told(
     not called alive."""
     task_status.started()
     async with trio.open_nursery() as nursery:
-        if notifier.watchdog_seconds is not None:
-            nursery.start_soon(_stay_alive, notifier, notifier.watchdog_seconds)
-        await _wait_ready(notifier, health)
+        if announcer.watchdog_seconds is not None:
+            nursery.start_soon(_stay_alive, announcer, announcer.watchdog_seconds)
+        await _wait_ready(announcer, health)
         told = health.line
-        notifier.ready(told)
+        announcer.ready(told)
         while True:
             await trio.sleep(LOOK_SECONDS)
             if health.line != told:
                 told = health.line
-                notifier.status(told)
+                announcer.status(told)
 
 
-async def _wait_ready(notifier: Notifier, health: Health) -> None:
+async def _wait_ready(announcer: Announcer, health: Health) -> None:
     began = trio.current_time()
     told = ""
     while not health.ready:
@@ -99,11 +99,11 @@ async def _wait_ready(notifier: Notifier, health: Health) -> None:
             return
         if health.line != told:
             told = health.line
-            notifier.status(f"starting: {told}")
+            announcer.status(f"starting: {told}")
         await trio.sleep(LOOK_SECONDS / 10)
 
 
-async def _stay_alive(notifier: Notifier, seconds: float) -> None:
+async def _stay_alive(announcer: Announcer, seconds: float) -> None:
     while True:
-        notifier.alive()
+        announcer.alive()
         await trio.sleep(seconds)

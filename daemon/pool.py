@@ -14,11 +14,13 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon.lease import Lease
+from maxd.daemon.observer import Observer
 from maxd.daemon.scheduler import Scheduler
 from maxd.daemon.slots import WAITING, Key, Limits, Slot
 from maxd.workers.faults import Fault, ModelNotFound
+from maxd.workers.launch import Launch
 from maxd.workers.states import State
-from maxd.workers.worker import Launch, Readiness, Worker
+from maxd.workers.worker import Readiness, Worker
 
 # A CLI that has just become ready goes on for about 2 s, using 0.15 s of CPU (2.1.330). Frozen
 # before that, it catches up in the turn it is thawed for: 1.7 times as long to the first token.
@@ -47,7 +49,9 @@ class Pool:
         reuse_bytes: int = 600 * 2**20,
         on_ready: Callable[[Readiness], None] = lambda readiness: None,
         on_start_failed: Callable[[Fault], None] = lambda fault: None,
+        observer: Observer | None = None,
     ) -> None:
+        self.limits = limits
         self._scheduler = Scheduler(limits, self)
         self._launcher = launcher
         self._log = log
@@ -55,7 +59,17 @@ class Pool:
         self._reuse_bytes = reuse_bytes
         self._on_ready = on_ready
         self._on_start_failed = on_start_failed
+        self._observer = observer or Observer()
+        # The most there have been at once.
+        self.most_workers = 0
+        self.most_queued = 0
+        # Whether it was closed for good.
+        self.stopping = False
         self._workers: dict[str, Worker] = {}
+        # When the starts of those that are ready began and ended.
+        self._started: dict[str, tuple[float, float]] = {}
+        # Why those that are being killed are.
+        self._reasons: dict[str, str] = {}
         self._leases: dict[str, Lease] = {}
         self._count = 0
         self._nursery: trio.Nursery | None = None
@@ -77,6 +91,8 @@ class Pool:
                 with trio.move_on_at(math.inf if wake is None else wake):
                     command = await self._told.receive()
                 command(trio.current_time())
+                self.most_workers = max(self.most_workers, len(self._workers))
+                self.most_queued = max(self.most_queued, self.queued)
 
     def tell(self, command: Command) -> None:
         """Leave the supervisor a command; never blocks."""
@@ -89,6 +105,7 @@ class Pool:
     def close(self, fault: Fault, *, for_good: bool = False) -> None:
         """Refuse every request with `fault` until `open`; turns that run go on. `for_good`: no
         `open` and no other `close` has an effect after this one."""
+        self.stopping = self.stopping or for_good
         self.tell(partial(self._scheduler.close, fault, for_good=for_good))
 
     @property
@@ -104,6 +121,20 @@ class Pool:
     def queued(self) -> int:
         """Requests that wait for a worker."""
         return self._scheduler.queued
+
+    def queue_age(self, now: float) -> float | None:
+        """How long the request that waits longest has waited; None when none does."""
+        since = (lease.asked_at for lease in self._leases.values() if lease.waits)
+        oldest = min(since, default=None)
+        return None if oldest is None else now - oldest
+
+    def members(self) -> list[tuple[Slot, int | None]]:
+        """Every worker that is not gone, with the id of its process while there is one."""
+        members = []
+        for slot in self._scheduler.slots:
+            worker = self._workers.get(slot.worker)
+            members.append((slot, None if worker is None else worker.pid))
+        return members
 
     def holds(self, head: bytes) -> bool:
         """Whether an idle worker holds the conversation at `head`."""
@@ -168,6 +199,7 @@ class Pool:
         self._count += 1
         worker = Worker(self._launcher(f"w{self._count}", key, session))
         self._workers[worker.launch.id] = worker
+        self._observer.worker_started(worker.launch.id, key)
         self._nursery.start_soon(self._live, worker)
         return worker.launch.id
 
@@ -175,6 +207,7 @@ class Pool:
         # A lease closed in this very moment is gone here; its withdrawal is among the commands.
         if (lease := self._leases.get(request)) is not None:
             self._workers[worker].thaw_nowait()
+            lease.start = self._started.get(worker)
             lease.grant(self._workers[worker], continues=continues, resets=resets)
 
     def refuse(self, request: str, fault: Fault) -> None:
@@ -184,26 +217,29 @@ class Pool:
 
     def kill(self, worker: str, reason: str) -> None:
         self._log.debug("kill worker", worker=worker, reason=reason)
+        self._reasons.setdefault(worker, reason)
         self._workers[worker].kill_nowait()
 
     async def _live(self, worker: Worker) -> None:
         started = trio.current_time()
 
         def ready(readiness: Readiness) -> None:
-            seconds = round(trio.current_time() - started, 3)
-            self._log.info(
-                "worker ready",
-                worker=worker.launch.id,
-                pid=worker.pid,
-                after=seconds,
-                version=readiness.version,
-            )
+            now = trio.current_time()
+            self._started[worker.launch.id] = started, now
+            seconds = round(now - started, 3)
+            told = {"pid": worker.pid, "after": seconds, "version": readiness.version}
+            self._log.info("worker ready", worker=worker.launch.id, **told)
+            self._observer.worker_ready(worker.launch.id, worker.pid, seconds)
             self._on_ready(readiness)
             self.tell(partial(self._worker_ready, worker))
 
         ended = await worker.live(ready)
+        reason = self._reasons.pop(worker.launch.id, None)
+        self._started.pop(worker.launch.id, None)
+        self._observer.worker_gone(worker.launch.id, reason, ended.fault, stuck=ended.stuck)
         if ended.fault is None:
-            self._log.info("worker gone", worker=worker.launch.id, stuck=ended.stuck)
+            stuck = ended.stuck
+            self._log.info("worker gone", worker=worker.launch.id, reason=reason, stuck=stuck)
         else:
             self._log.warning(
                 "worker died",

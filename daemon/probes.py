@@ -77,6 +77,11 @@ class Probes:
         return self.allows_reset and present is not None and present.version == version
 
     @property
+    def version(self) -> str | None:
+        """The present version; None before a worker has told it."""
+        return None if self._present is None else self._present.version
+
+    @property
     def failure(self) -> str | None:
         """Why the present version may not be reset, if it was probed and did not pass."""
         found = None if self._present is None else self._found.get(self._present)

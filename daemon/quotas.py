@@ -85,11 +85,14 @@ class Quotas:
             account.requests.take(1, now)
         account.running += 1
 
-    def finish(self, name: str, tokens: int, now: float) -> None:
-        """Count a turn out, and what it has cost."""
-        account = self._accounts[name]
-        account.running -= 1
-        if account.tokens:
+    def finish(self, name: str) -> None:
+        """Count a turn out."""
+        self._accounts[name].running -= 1
+
+    def charge(self, name: str, tokens: int, now: float) -> None:
+        """Count what a turn has cost."""
+        account = self._accounts.get(name)
+        if account is not None and account.tokens is not None:
             account.tokens.take(tokens, now)
 
     def left(self, name: str, now: float) -> Iterator[Left]:

@@ -10,7 +10,7 @@ from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon.config import ConfigError
 from maxd.daemon.config_changes import changes
-from maxd.daemon.sd_notify import Notifier
+from maxd.daemon.sd_notify import Announcer
 from maxd.daemon.settings import Config
 from maxd.workers.faults import ModelNotFound
 
@@ -28,13 +28,13 @@ class Reloading:
         load: Callable[[], Config],
         apply: Callable[[Config], None],
         log: FilteringBoundLogger,
-        notifier: Notifier,
+        announcer: Announcer,
     ) -> None:
         self.config = config
         self._load = load
         self._apply = apply
         self._log = log
-        self._notifier = notifier
+        self._announcer = announcer
         self.problems: tuple[str, ...] = ()
         """Why the last attempt changed nothing; empty if it did not fail."""
         self.needs_restart: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ class Reloading:
 
     def reload(self) -> None:
         """Read the configuration and take over what can be. Never raises."""
-        self._notifier.reloading()
+        self._announcer.reloading()
         try:
             found = changes(self.config, self._load())
             self._apply(found.config)
@@ -83,7 +83,7 @@ class Reloading:
                 applied=list(found.applied),
                 needs_restart=list(found.needs_restart) or None,
             )
-        self._notifier.ready(self.line or "configuration reloaded")
+        self._announcer.ready(self.line or "configuration reloaded")
 
 
 def _at_terminal() -> bool:

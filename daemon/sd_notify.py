@@ -33,7 +33,7 @@ speak in its name."""
 _LONGEST_STATUS: Final = 300
 
 
-class Notifier:
+class Announcer:
     """Tells the service manager of this process how it goes. No call blocks or raises: a manager
     that does not listen must not stop the service."""
 

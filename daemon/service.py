@@ -1,34 +1,48 @@
 """The daemon put together: CLI, pool, turns and their end. What serves it over HTTP is injected."""
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from maxd.daemon.backend import Backend
+from maxd.daemon import notices
+from maxd.daemon.account import Account, Closure, window_name
+from maxd.daemon.account_gate import AccountGate
+from maxd.daemon.backend import Backend, iso_time
 from maxd.daemon.catalog import Catalog
+from maxd.daemon.channels import Channel
+from maxd.daemon.chronicle import Chronicle
 from maxd.daemon.conversations import Conversations
 from maxd.daemon.feature_verdicts import FeatureVerdicts
+from maxd.daemon.first_contact import FirstContact
 from maxd.daemon.index import NAME as INDEX_NAME
 from maxd.daemon.index_writer import IndexWriter
 from maxd.daemon.lifecycle import drain_on_signal
 from maxd.daemon.manager import Health, keep_told
 from maxd.daemon.memory import PER_WORKER, available_memory, worker_budget
+from maxd.daemon.metrics import Metrics
+from maxd.daemon.notify import Notifier
+from maxd.daemon.observer import Observer, Observers
+from maxd.daemon.overview import Overview
 from maxd.daemon.pool import Pool
 from maxd.daemon.probes import Probes
 from maxd.daemon.reloading import Reloading
-from maxd.daemon.sd_notify import Notifier
+from maxd.daemon.reply_store import NAME as REPLIES_NAME
+from maxd.daemon.reply_store import Keep
+from maxd.daemon.sd_notify import Announcer
 from maxd.daemon.settings import Config
 from maxd.daemon.slots import Key, Limits
+from maxd.daemon.stored_replies import StoredReplies
 from maxd.daemon.transcripts import Transcripts
 from maxd.daemon.turns import Turns
-from maxd.workers.faults import BackendUnavailable, Fault
-from maxd.workers.profiles import BUILT_IN
+from maxd.workers.faults import BackendUnavailable, Fault, TurnTimedOut, WorkerStartFailed
+from maxd.workers.launch import Launch
 from maxd.workers.tree import make_environment
-from maxd.workers.worker import Launch, Readiness
+from maxd.workers.worker import Readiness
 
 # Two workers' worth: less than this available, and the next start may bring in the OOM killer.
 RESERVED_BYTES = 2 * PER_WORKER
@@ -47,6 +61,8 @@ class Front(Protocol):
         shutdown: trio.Event,
         /,
         *,
+        overview: Overview,
+        replies: StoredReplies | None,
         task_status: trio.TaskStatus[None],
     ) -> Awaitable[None]: ...
 
@@ -58,55 +74,78 @@ async def run(
     log: FilteringBoundLogger,
     front: Front,
     *,
-    notifier: Notifier | None = None,
+    announcer: Announcer | None = None,
     settle_seconds: float = 0.0,
     load: Callable[[], Config] | None = None,
+    observers: Sequence[Observer] = (),
     on_config: Callable[[Config], None] = lambda config: None,
+    channels: Sequence[Channel] = (),
     on_serving: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Run the daemon until it is told to stop by a signal.
 
-    `environment` is what workers inherit; `instance` marks their process trees. `on_serving` is
-    run once requests are answered; `notifier` is what the service manager hears. The
-    `settle_seconds` are drain_on_signal's. `load` reads the configuration again when SIGHUP asks
-    for it, and `on_config` is told the one that is in force then.
+    `environment` is what workers inherit; `instance` marks their process trees. Through `channels`
+    the user is told what needs them. `on_serving` is run once requests are answered; `announcer` is
+    what the service manager hears. The `settle_seconds` are drain_on_signal's. `load` reads the
+    configuration again when SIGHUP asks for it, and `on_config` is told the one that is in force
+    then. `observers` are told what happens.
 
     Raises lifecycle.Stopped at a second signal. Cancelling ends everything at once; the workers'
     trees are gone when this returns.
     """
-    catalog = Catalog(config.models)
-    directory = config.working_directory()
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    profiles = config.make_profiles()
+    catalog = Catalog(config.models, profiles)
+    for profile in profiles.values():
+        await trio.Path(profile.directory).mkdir(parents=True, exist_ok=True, mode=0o700)
     draining, shutdown = trio.Event(), trio.Event()
-    tell = notifier or Notifier({})
+    tell = announcer or Announcer({})
 
     def launch(worker: str, key: Key, session: str | None) -> Launch:
         marker = f"{instance}/{worker}"
         return Launch(
             id=worker,
             cli=os.fspath(backend.cli or "claude"),
-            profile=BUILT_IN[key.profile],
+            profile=profiles[key.profile],
             model=key.model,
-            directory=os.fspath(directory),
+            directory=profiles[key.profile].directory,
             environment=make_environment(environment, marker),
             marker=marker,
             start_seconds=config.pool.start_timeout_seconds,
             ask_models=catalog.wants_models,
             resume=session,
+            decisions=turns.decisions,
         )
 
     def start_failed(fault: Fault) -> None:
         backend.doubt()
+        # Not one of its kind: why the pool is closed, which is told elsewhere.
+        if isinstance(fault, WorkerStartFailed):
+            notifier.tell(notices.pool_degraded(fault))
 
     def turn_failed(fault: Fault) -> None:
         if isinstance(fault, BackendUnavailable):
             backend.doubt()
+        if isinstance(fault, TurnTimedOut):
+            notifier.tell(notices.turn_timed_out(fault))
 
     def backend_changed(fault: BackendUnavailable | None) -> None:
+        observer.cli_changed(fault)
         if fault is None:
             pool.open()
+            notifier.tell(notices.backend_available())
         else:
             pool.close(fault)
+            notifier.tell(notices.backend_unavailable(fault))
+
+    def login_expiring(expires_at: float) -> None:
+        log.warning("login ends soon: log in again", at=iso_time(expires_at))
+        notifier.tell(notices.login_expires(expires_at - time.time()))
+
+    def account_closed(closure: Closure) -> None:
+        notifier.tell(notices.account_limit(window_name(closure), closure.resets_at))
+
+    def account_opened(closure: Closure) -> None:
+        notifier.tell(notices.account_open(window_name(closure)))
 
     def apply(changed: Config) -> None:
         nonlocal config
@@ -117,6 +156,7 @@ async def run(
             freeze_idle=config.pool.freeze_idle,
             reuse_bytes=config.pool.reuse_megabytes * 2**20,
         )
+        overview.config = config
         on_config(config)
 
     def stopping() -> None:
@@ -125,12 +165,17 @@ async def run(
 
     def worker_ready(readiness: Readiness) -> None:
         catalog.note(readiness)
+        notifier.tell(notices.pool_recovered())
+        overview.look()
         if backend.cli is None:
             return
         features.note(backend.cli, readiness.version)
         if config.pool.reuse:
             probes.note(backend.cli, readiness.version)
 
+    notifier = Notifier(channels, log, interval_seconds=config.notify.interval_minutes * 60)
+    chronicle, metrics = Chronicle(), Metrics()
+    observer = Observers(chronicle, metrics, *observers)
     pool = Pool(
         limits(config, catalog),
         launch,
@@ -139,6 +184,7 @@ async def run(
         reuse_bytes=config.pool.reuse_megabytes * 2**20,
         on_ready=worker_ready,
         on_start_failed=start_failed,
+        observer=observer,
     )
     index = IndexWriter(
         config.state_directory() / INDEX_NAME,
@@ -146,25 +192,54 @@ async def run(
         keep_days=config.conversations.keep_days,
         keep_count=config.conversations.keep_count,
     )
+    replies = stored_replies(config, log)
     conversations = Conversations(
         index.save_nowait, index.delete_nowait, keep=config.conversations.keep_count
     )
     transcripts = Transcripts(
-        os.fspath(directory), lambda: backend.projects, index.save_nowait, log
+        {name: profile.directory for name, profile in profiles.items()},
+        lambda: backend.projects,
+        index.save_nowait,
+        log,
     )
     probes = Probes(config.state_directory(), environment, log)
     features = FeatureVerdicts(config.state_directory(), environment, log)
+    account = Account()
     turns = Turns(
         pool,
-        BUILT_IN,
+        profiles,
         conversations,
         log,
         on_fault=turn_failed,
         allows_reset=lambda: config.pool.reuse and probes.allows_reset,
-        lenient=config.profiles.lenient,
         transcripts=transcripts,
+        gate=AccountGate(
+            account,
+            FirstContact(lambda: backend.login),
+            log,
+            on_closed=account_closed,
+            on_opened=account_opened,
+        ),
+        observer=observer,
     )
-    backend = Backend(config.cli.path, environment, log, backend_changed)
+    backend = Backend(
+        config.cli.path,
+        environment,
+        log,
+        backend_changed,
+        on_expiring=login_expiring,
+        on_other_login=account.forget,
+    )
+    overview = Overview(
+        config=config,
+        pool=pool,
+        turns=turns,
+        backend=backend,
+        probes=probes,
+        chronicle=chronicle,
+        metrics=metrics,
+        observer=observer,
+    )
     # Without a file to read again, as in a demo, what is in force stays.
     reloading = Reloading(config, load or (lambda: config), apply, log, tell)
     health = Health(
@@ -188,12 +263,18 @@ async def run(
         )
         await everything.start(drain)
         await everything.start(reloading.run)
+        await everything.start(notifier.run)
         await everything.start(backend.run)
         await everything.start(pool.run)
         conversations.restore(await everything.start(index.run))
         everything.start_soon(transcripts.run)
+        if replies is not None:
+            await everything.start(replies.run)
+        serve = partial(front, overview=overview, replies=replies)
+        everything.start_soon(turns.left.run)
         async with trio.open_nursery() as serving:
-            await serving.start(front, turns, catalog, draining, shutdown)
+            await serving.start(serve, turns, catalog, draining, shutdown)
+            everything.start_soon(overview.run)
             everything.start_soon(keep_told, tell, health)
             everything.start_soon(probes.run)
             everything.start_soon(features.run)
@@ -201,6 +282,19 @@ async def run(
             if on_serving is not None:
                 serving.start_soon(on_serving)
         everything.cancel_scope.cancel()
+
+
+def stored_replies(config: Config, log: FilteringBoundLogger) -> StoredReplies | None:
+    """Where replies are stored; None where none are to be."""
+    settings = config.responses
+    if settings.keep_days == 0:
+        return None
+    keep = Keep(
+        days=settings.keep_days,
+        count=settings.keep_count,
+        size=settings.keep_megabytes * 2**20,
+    )
+    return StoredReplies(config.state_directory() / REPLIES_NAME, log, keep)
 
 
 async def relieve_memory(pool: Pool) -> None:

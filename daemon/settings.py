@@ -10,24 +10,22 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 import platformdirs
-from msgspec import Meta, Struct, field, inspect
+from msgspec import UNSET, Meta, Struct, field, inspect
 
-from maxd.daemon.keys import ApiKey, KeyName
+from maxd.daemon.keys import ApiKeys
+from maxd.daemon.profile_settings import ProfileName, Profiles, ProfileTable, make_profiles
+from maxd.daemon.setting_types import AbsolutePath, Host, Origin, is_secret
+from maxd.daemon.settings_notify import Notify
 from maxd.workers.models import MAX_LENGTH, NAME_PATTERN
+from maxd.workers.profiles import Profile
 
 PREFIX: Final = "MAXD_"
 """What the environment variable of every setting begins with."""
 
-# `title` says in words what the pattern allows. Relative paths would depend on where the daemon
-# was started.
-_Path = Annotated[
-    str,
-    Meta(
-        title="an absolute path (~/ is understood) or empty",
-        pattern=r"\A(?:(?:/|~/)[^\0]*)?\Z",
-        max_length=1024,
-    ),
-]
+PROFILE_TABLES: Final = "profile_tables"
+"""The attribute of `Config` for the tables `[profiles.NAME]`."""
+
+# `title` says in words what the pattern allows.
 _ModelId = Annotated[
     str,
     Meta(
@@ -44,39 +42,23 @@ _ModelName = Annotated[
         max_length=MAX_LENGTH,
     ),
 ]
-_Host = Annotated[
-    str,
-    Meta(
-        title="a host name or an address",
-        pattern=r"\A[A-Za-z0-9._:%\[\]-]+\Z",
-        max_length=255,
-    ),
-]
-_Origin = Annotated[
-    str,
-    Meta(
-        title="an origin such as https://app.example",
-        pattern=r"\A[a-z][a-z0-9+.-]*://[^/\s@]+\Z",
-        max_length=255,
-    ),
-]
 
 
 class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The HTTP server."""
 
     host: Annotated[
-        _Host, Meta(description="Address to listen on; beyond loopback an API key is required.")
+        Host, Meta(description="Address to listen on; beyond loopback an API key is required.")
     ] = "127.0.0.1"
     port: Annotated[
         int, Meta(description="Port to listen on; 0 takes any free port.", ge=0, le=65535)
     ] = 3456
     unix_socket: Annotated[
-        _Path,
+        AbsolutePath,
         Meta(description="A UNIX socket to listen on as well, for this user alone (mode 0600)."),
     ] = ""
     admin_socket: Annotated[
-        _Path,
+        AbsolutePath,
         Meta(
             description="A UNIX socket for the operator's pages (`/`, `/status`, `/metrics`), "
             "which are then nowhere else."
@@ -119,11 +101,11 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = 20
     allowed_hosts: Annotated[
-        tuple[_Host, ...],
+        tuple[Host, ...],
         Meta(description="Host names accepted besides those of loopback.", max_length=64),
     ] = ()
     allowed_origins: Annotated[
-        tuple[_Origin, ...],
+        tuple[Origin, ...],
         Meta(description="Web origins whose pages may call the server.", max_length=64),
     ] = ()
     strict_fields: Annotated[
@@ -131,19 +113,16 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(description="Whether a field that would have no effect is refused."),
     ] = False
     show_thinking: Annotated[
-        tuple[Literal["agent", "chat"], ...],
-        Meta(
-            description="Profiles whose model's thinking is sent to the client.",
-            max_length=2,
-        ),
-    ] = ("agent", "chat")
+        tuple[ProfileName, ...],
+        Meta(description="Profiles whose model's thinking is sent to the client.", max_length=64),
+    ] = ("agent", "chat", "openclaw")
 
 
 class Cli(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The claude CLI."""
 
     path: Annotated[
-        _Path, Meta(description="The claude program; empty searches the usual places.")
+        AbsolutePath, Meta(description="The claude program; empty searches the usual places.")
     ] = ""
 
 
@@ -245,24 +224,24 @@ class Conversations(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = 60
 
 
-class Profiles(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What profiles have in common."""
+class Responses(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is kept of the Responses API, texts included."""
 
-    directory: Annotated[
-        _Path,
+    keep_days: Annotated[
+        float,
         Meta(
-            description="Working directory of the workers; empty is a folder of maxd's own "
-            "in the user's data directory.",
+            description="How long a response is stored after its last use, in days; 0 stores none.",
+            ge=0,
+            le=3650,
         ),
-    ] = ""
-    lenient: Annotated[
-        tuple[Literal["agent", "chat"], ...],
-        Meta(
-            description="Profiles whose workers go on although the last user message of the "
-            "turn before has vanished from the history.",
-            max_length=2,
-        ),
-    ] = ()
+    ] = 30
+    keep_count: Annotated[
+        int, Meta(description="Most responses stored; the last used are kept.", ge=1, le=1_000_000)
+    ] = 10_000
+    keep_megabytes: Annotated[
+        int,
+        Meta(description="Most that the stored responses may hold, in MB.", ge=1, le=1_000_000),
+    ] = 1024
 
 
 class Log(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -282,7 +261,7 @@ class State(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is kept between two runs."""
 
     directory: Annotated[
-        _Path,
+        AbsolutePath,
         Meta(
             description="Where the lock and the ledger lie; empty is the user's state directory.",
         ),
@@ -299,18 +278,13 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         dict[_ModelName, _ModelName],
         Meta(description="Further model names, and the CLI's model word for each.", max_length=256),
     ] = field(default_factory=dict)
-    keys: Annotated[
-        dict[KeyName, ApiKey],
-        Meta(
-            title="tables [keys.NAME] with hash, max_concurrent, requests_per_minute and "
-            "tokens_per_minute",
-            description="API keys by name, as `maxd key new` prints them: with any, every "
-            "request but /health needs one.",
-            max_length=1024,
-        ),
-    ] = field(default_factory=dict)
+    keys: ApiKeys = field(default_factory=dict)
     conversations: Conversations = field(default_factory=Conversations)
+    responses: Responses = field(default_factory=Responses)
     profiles: Profiles = field(default_factory=Profiles)
+    profile_tables: dict[str, ProfileTable] = field(default_factory=dict)
+    """The tables `[profiles.NAME]`, by name. They stand in the file only."""
+    notify: Notify = field(default_factory=Notify)
     log: Log = field(default_factory=Log)
     state: State = field(default_factory=State)
 
@@ -322,6 +296,14 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """`profiles.directory`, or a folder in the place the platform has for data."""
         return _directory(
             self.profiles.directory, platformdirs.user_data_path("maxd") / "workspace"
+        )
+
+    def make_profiles(self) -> dict[str, Profile]:
+        """All profiles, by name. Raises ValueError that says what is wrong with them."""
+        return make_profiles(
+            self.profile_tables,
+            directory=self.working_directory(),
+            lenient=self.profiles.lenient,
         )
 
 
@@ -348,6 +330,11 @@ class Setting(Struct, frozen=True, kw_only=True):
         return str((info.extra_json_schema or {})["description"])
 
     @property
+    def secret(self) -> bool:
+        """Whether its value must not be shown."""
+        return is_secret(self.annotation)
+
+    @property
     def allowed(self) -> str:
         return _allowed(inspect.type_info(self.annotation))
 
@@ -355,6 +342,8 @@ class Setting(Struct, frozen=True, kw_only=True):
 def settings() -> Iterator[Setting]:
     """Every setting, in the order of the file."""
     for table in msgspec.structs.fields(Config):
+        if table.name == PROFILE_TABLES:
+            continue
         if not (isinstance(table.type, type) and issubclass(table.type, Struct)):
             yield Setting(table=table.name, key=None, annotation=table.type, default={})
             continue
@@ -367,8 +356,18 @@ def settings() -> Iterator[Setting]:
             )
 
 
+def profile_settings(name: str) -> Iterator[Setting]:
+    """The settings of `[profiles.NAME]`."""
+    for entry in msgspec.structs.fields(ProfileTable):
+        yield Setting(
+            table=f"profiles.{name}", key=entry.name, annotation=entry.type, default=UNSET
+        )
+
+
 def _allowed(info: inspect.Type) -> str:
     match info:
+        case inspect.UnionType():
+            return ", or ".join(_allowed(each) for each in info.types)
         case inspect.Metadata(extra_json_schema={"title": str(words)}):
             return words
         case inspect.Metadata():
@@ -380,7 +379,7 @@ def _allowed(info: inspect.Type) -> str:
         case inspect.FloatType():
             return f"a number from {info.ge:g} to {info.le:g}"
         case inspect.LiteralType():
-            return "one of " + ", ".join(str(value) for value in info.values)
+            return "one of " + ", ".join(str(value) or "empty" for value in info.values)
         case inspect.VarTupleType():
             return f"a list of at most {info.max_length}, each {_allowed(info.item_type)}"
         case inspect.DictType():

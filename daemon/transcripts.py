@@ -1,7 +1,7 @@
 """Which conversations the CLI's sessions on disk hold, to the last message."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import trio
@@ -19,19 +19,19 @@ WRITTEN_SECONDS = 5.0
 class Transcripts:
     """Looks at the CLI's transcripts of conversations, and never at what they say.
 
-    `directory` is the workers' working directory, `projects` tells where the CLI keeps its
+    `directories` are the working directories by profile, `projects` tells where the CLI keeps its
     transcripts, None while that is not known. `on_change` is told a conversation that can be
     resumed from now on. `lost` counts sessions that could not be used when they were needed.
     """
 
     def __init__(
         self,
-        directory: str,
+        directories: Mapping[str, str],
         projects: Callable[[], Path | None],
         on_change: Callable[[Conversation], None],
         log: FilteringBoundLogger,
     ) -> None:
-        self._directory = directory
+        self._directories = directories
         self._projects = projects
         self._on_change = on_change
         self._log = log
@@ -53,9 +53,9 @@ class Transcripts:
         """Whether the conversation's session ends with its last reply, so that resuming it goes on
         from exactly there. False, logged and counted, for one that is missing, torn, of another
         directory, or has gone on: then its client's history is imported."""
-        path = self._path(conversation.session)
+        path = self._path(conversation, conversation.session)
         try:
-            if path is None or conversation.session_directory != self._directory:
+            if path is None or conversation.session_directory != self._directory(conversation):
                 raise SessionLost("the session belongs to another directory")
             await check_resumable(path, conversation.session_line or "")
         except SessionLost as lost:
@@ -67,7 +67,7 @@ class Transcripts:
         return True
 
     async def _confirm(self, conversation: Conversation, record: TurnRecord, head: bytes) -> None:
-        path = self._path(record.session)
+        path = self._path(conversation, record.session)
         if path is None or record.last_line is None:
             return
         deadline = trio.current_time() + WRITTEN_SECONDS
@@ -77,12 +77,15 @@ class Transcripts:
         elif conversation.head == head:
             conversation.session = record.session
             conversation.session_line = record.last_line
-            conversation.session_directory = self._directory
+            conversation.session_directory = self._directory(conversation)
             self._on_change(conversation)
             self._log.debug("session confirmed", conversation=conversation.id)
 
-    def _path(self, session: str | None) -> Path | None:
-        projects = self._projects()
-        if projects is None or session is None:
+    def _directory(self, conversation: Conversation) -> str | None:
+        return self._directories.get(conversation.profile)
+
+    def _path(self, conversation: Conversation, session: str | None) -> Path | None:
+        projects, directory = self._projects(), self._directory(conversation)
+        if projects is None or session is None or directory is None:
             return None
-        return transcript_path(projects, self._directory, session)
+        return transcript_path(projects, directory, session)

@@ -1,9 +1,10 @@
 """Runs turns: a lease, the worker's events, the streaming mode, and the one retry that is safe."""
 
 import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
+from functools import partial
 from typing import Literal, TypeAlias
 
 import trio
@@ -11,25 +12,30 @@ from msgspec.structs import replace
 from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon import lineage
+from maxd.daemon.account_gate import AccountGate
 from maxd.daemon.conversation import Conversation
 from maxd.daemon.conversations import Claim, Conversations
 from maxd.daemon.cut import Cut
 from maxd.daemon.lease import Lease
+from maxd.daemon.left_turns import LeftTurns
+from maxd.daemon.observer import Observer
 from maxd.daemon.pool import Pool
 from maxd.daemon.release import Release
 from maxd.daemon.reply import Reply
 from maxd.daemon.slots import Key
 from maxd.daemon.transcripts import Transcripts
+from maxd.daemon.turn_facts import RunningTurn, Timings, TurnFacts
+from maxd.daemon.turn_watch import TurnWatch
 from maxd.workers.faults import Fault, SessionLost, WorkerDied
 from maxd.workers.functions import answerable, called_in
-from maxd.workers.profiles import Profile
+from maxd.workers.policy import Decisions
+from maxd.workers.profiles import Profile, Streaming
 from maxd.workers.turn import (
     Event,
     Finished,
     Part,
     RoundBroken,
     RoundStarted,
-    TextDelta,
     Turn,
     TurnRecord,
 )
@@ -51,24 +57,25 @@ class TurnStream:
         claim: Claim,
         *,
         may_reset: bool,
-        lenient: bool = False,
+        gate: AccountGate,
+        streaming: Streaming | None = None,
         transcripts: Transcripts | None = None,
     ) -> None:
         self._transcripts = transcripts
-        self._lenient = lenient
+        self._gate = gate.begin(claim.turn.model, self.stop)
+        self._lenient = profile.lenient
         self._pool = pool
         turn = claim.turn
         # Only where no tool can have left anything behind, and nothing but the root has bound the
         # worker: functions of the history that are offered no longer bind it too.
         offered = {function.name for function in turn.functions}
         alike = offered.issuperset(called_in(turn.messages))
-        self._may_reset = may_reset and profile.tools == "none" and alike
+        self._may_reset = may_reset and profile.resettable and alike
         self._conversations = conversations
         self._claim = claim
         self._turn = turn
-        self._release = Release(profile.streaming)
+        self._release = Release(streaming or profile.streaming, show_tools=profile.show_tools)
         self._cut = Cut(turn.stop, turn.max_tokens)
-        self._attempts = 0
         self._reply = Reply()
         # Set once the service has taken a request of this turn: from then on a dead worker may
         # have done work, and doing it again is the client's decision.
@@ -77,9 +84,7 @@ class TurnStream:
         self._broken = False
         # The answer was cut, and the worker can be reset for another conversation.
         self._reusable = False
-        self._started = trio.current_time()
-        self._leased_at: float | None = None
-        self._first_text_at: float | None = None
+        self.watch = TurnWatch(self._turn, claim.id)
         self._finished: Finished | None = None
         self.fault: Fault | None = None
         self._stopped: Fault | None = None
@@ -98,13 +103,9 @@ class TurnStream:
         return self._finished is not None
 
     @property
-    def tokens(self) -> int:
-        """What the turn has cost, in and out and from the cache; 0 until it is finished."""
-        if self._finished is None:
-            return 0
-        used = self._finished.usage
-        cached = used.cache_creation_tokens + used.cache_read_tokens
-        return used.input_tokens + cached + used.output_tokens
+    def answered(self) -> bool:
+        """Whether the turn has come to an answer; calls that wait for their results are none."""
+        return self._finished is not None and self._finished.stop_reason != "tool_use"
 
     async def next_events(self) -> list[Event]:
         """The events that may go to the client and are ready now, waiting for at least one; empty
@@ -122,6 +123,7 @@ class TurnStream:
                     return events
             raise self._stopped
         except Fault as fault:
+            self._gate.failed(fault)
             self.fault = fault
             raise
 
@@ -136,16 +138,17 @@ class TurnStream:
         try:
             if self._lease is None:
                 self._lease = self._ask(await self._resumable())
-            if self._leased_at is None:
+            if self.watch.leased_at is None:
                 await self._begin(self._lease)
             told = await self._lease.next_events()
         except (WorkerDied, SessionLost):
-            if self._accepted or self._attempts >= ATTEMPTS:
+            if self._accepted or self.watch.attempts >= ATTEMPTS:
                 raise
             assert self._lease is not None
             self._lease.close()
             self._lease = self._ask(None)
             return []
+        self._gate.hear(told)
         for event in told:
             match event:
                 case RoundStarted():
@@ -165,8 +168,7 @@ class TurnStream:
             self._finished = cut
             self._reusable = self._may_reset and await self._lease.interrupt()
         self._reply.feed(released)
-        if self._first_text_at is None and any(isinstance(e, TextDelta) for e in released):
-            self._first_text_at = trio.current_time()
+        self.watch.told(released)
         return released
 
     def _session_of_old(self) -> str | None:
@@ -186,9 +188,8 @@ class TurnStream:
         return session if await self._transcripts.holds(conversation) else None
 
     def _ask(self, session: str | None) -> Lease:
-        self._attempts += 1
-        self._leased_at = None
-        again = self._attempts > 1
+        self.watch.asked()
+        again = self.watch.attempts > 1
         return self._pool.lease(
             Key(self._turn.profile, self._turn.model),
             self._claim.scope,
@@ -209,19 +210,21 @@ class TurnStream:
 
     async def _begin(self, lease: Lease) -> None:
         await lease.wait()
-        self._leased_at = trio.current_time()
+        await self._gate.enter()
+        self.watch.leased(lease)
         lease.begin(self._turn, self._claim.known)
 
     def close(self, *, delivered: bool) -> None:
         """End the turn. Its worker waits for the next one if this one is finished and its client
         has it whole: a client that does not may send anything next."""
         lease = self._lease
+        self._gate.close()
         if not delivered or self._finished is None or self.fault is not None:
             self._conversations.abandon(self._claim)
         elif lease is not None and lease.worker is not None:
             # Whether the worker's own history has the reply that the client has.
             cut = self._cut.finished is not None
-            alike = not self._broken and not cut
+            alike = not self._broken and not cut and not lease.worker.gave_up
             record = TurnRecord() if cut else lease.worker.record
             reply = self._reply.parts
             pending = self._reply.calls if lease.parked and alike else ()
@@ -252,32 +255,15 @@ class TurnStream:
                 lease.lenient = head
                 self._conversations.offer_lenient(conversation, head)
 
-    def facts(self) -> dict[str, str | int | float | None]:
-        """What the log may know of this turn: never content. Times in seconds."""
-        usage = self._finished.usage if self._finished else None
-        worker = None if self._lease is None else self._lease.worker
-        return {
-            "conversation": self._claim.id,
-            "profile": self._turn.profile,
-            "model": self._turn.model,
-            "messages": len(self._turn.messages),
-            "worker": worker.launch.id if worker is not None else None,
-            "continued": self._lease is not None and self._lease.continues,
-            "attempts": self._attempts,
-            "queued": self._since(self._leased_at),
-            "first_text": self._since(self._first_text_at),
-            "total": self._since(trio.current_time()),
-            "output_tokens": usage.output_tokens if usage else None,
-            "outcome": self._outcome(),
-        }
+    def timings(self) -> Timings:
+        """Where its time has gone up to now; `total` once it is over."""
+        return self.watch.timings(ended=self._finished is not None or self.fault is not None)
 
-    def _outcome(self) -> str:
-        if self.fault is not None:
-            return self.fault.code or self.fault.blame
-        return "finished" if self._finished else "cancelled"
-
-    def _since(self, moment: float | None) -> float | None:
-        return None if moment is None else round(moment - self._started, 4)
+    def facts(self, request: str, dialect: str, key: str | None) -> TurnFacts:
+        """What the log may know of this turn once it is closed."""
+        return self.watch.facts(
+            self._finished, self.fault, request=request, dialect=dialect, key=key
+        )
 
 
 class Turns:
@@ -292,11 +278,15 @@ class Turns:
         *,
         on_fault: Callable[[Fault], None] = lambda fault: None,
         allows_reset: Callable[[], bool] = lambda: False,
-        lenient: Collection[str] = (),
         transcripts: Transcripts | None = None,
+        gate: AccountGate | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._pool = pool
-        self._lenient = lenient
+        self._observer = observer or Observer()
+        self.left = LeftTurns()
+        self.decisions = Decisions()
+        self.gate = gate or AccountGate()
         self._transcripts = transcripts
         self._allows_reset = allows_reset
         self._profiles = profiles
@@ -305,7 +295,10 @@ class Turns:
         self._on_fault = on_fault
         self.refusal: Fault | None = None
         """Why no turn may begin; None while they may."""
-        self._running: set[TurnStream] = set()
+        # With the id of the request.
+        self._running: dict[TurnStream, str] = {}
+        # The most there have been at once.
+        self.most_running = 0
         self._idle = trio.Event()
         self._idle.set()
 
@@ -314,13 +307,18 @@ class Turns:
         """Turns that have begun and not ended, those in the queue included."""
         return len(self._running)
 
-    def refuse(self, fault: Fault) -> None:
-        """Let no turn begin from now on; those that wait for a worker have begun."""
-        self.refusal = fault
+    def under_way(self, now: float) -> dict[str, RunningTurn]:
+        """The running turns that have a worker, by its id."""
+        turns = self._running.items()
+        return {
+            worker: stream.watch.running(request_id, now)
+            for stream, request_id in turns
+            if (worker := stream.watch.worker) is not None
+        }
 
     def has_tools(self, profile: str) -> bool:
         """Whether the workers of `profile` have the CLI's own tools."""
-        return self._profiles[profile].tools != "none"
+        return self._profiles[profile].has_tools
 
     def stop(self, fault: Fault) -> None:
         """End every running turn with `fault`."""
@@ -355,17 +353,22 @@ class Turns:
         client: str,
         request_id: str,
         conversation_id: str | None = None,
+        streaming: Streaming | None = None,
+        dialect: str = "",
         key: str | None = None,
     ) -> Iterator[TurnStream]:
-        """Run `turn`, of the conversation `conversation_id` if that is given. `key` is the name of
-        the API key it came with, for the log.
+        """Run `turn`, of the conversation `conversation_id` if that is given, in the streaming mode
+        of its profile unless the client wants another. `dialect` and `key`, the name of an API key,
+        are for the log.
 
-        Leaving the block before Finished, or by an exception, kills its worker. Raises what
-        `Conversations.claim` raises, or the `refusal`.
+        Leaving the block before Finished, or by an exception, kills its worker, or lets the turn
+        finish without its client where the profile says so. Raises UsageLimit while the account's
+        window is used up, the `refusal`, and what `Conversations.claim` raises.
         """
         if self.refusal is not None:
             # A fault of its own, as in `stop`.
             raise copy(self.refusal)
+        self.gate.check(turn.model)
         profile = self._profiles[turn.profile]
         if turn.functions and profile.with_functions != profile.name:
             profile = self._profiles[profile.with_functions]
@@ -377,10 +380,12 @@ class Turns:
             self.conversations,
             claim,
             may_reset=self._allows_reset(),
-            lenient=turn.profile in self._lenient,
+            streaming=streaming,
+            gate=self.gate,
             transcripts=self._transcripts,
         )
-        self._running.add(stream)
+        self._running[stream] = request_id
+        self.most_running = max(self.most_running, self.running)
         if self._idle.is_set():
             self._idle = trio.Event()
         self._log.debug("turn admitted", request=request_id, running=self.running)
@@ -389,10 +394,20 @@ class Turns:
             yield stream
             delivered = True
         finally:
-            stream.close(delivered=delivered)
-            self._running.remove(stream)
-            if not self._running:
-                self._idle.set()
-            if stream.fault is not None:
-                self._on_fault(stream.fault)
-            self._log.info("turn", request=request_id, key=key, **stream.facts())
+            end = partial(self._end, stream, request_id, dialect, key)
+            gone = stream.fault is None and not (delivered and stream.finished)
+            if not (gone and profile.on_disconnect == "finish" and self.left.take(stream, end)):
+                end(delivered)
+
+    def _end(
+        self, stream: TurnStream, request_id: str, dialect: str, key: str | None, delivered: bool
+    ) -> None:
+        stream.close(delivered=delivered)
+        del self._running[stream]
+        if not self._running:
+            self._idle.set()
+        if stream.fault is not None:
+            self._on_fault(stream.fault)
+        facts = stream.facts(request_id, dialect, key)
+        self._log.info("turn", **facts.log_fields())
+        self._observer.turn_ended(facts)

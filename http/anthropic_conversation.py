@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
+import msgspec
 from msgspec import Raw
 
 from maxd.http import content
@@ -118,7 +119,10 @@ class Reader:
 
     def _nested(self, raw: Raw, where: str) -> Iterator[Text | Image | Document]:
         """Content within a block."""
-        found = content_decoder.decode(raw)
+        try:
+            found = content_decoder.decode(raw)
+        except msgspec.ValidationError:
+            raise BadRequest("must be a text or content blocks", param=where) from None
         if isinstance(found, str):
             yield Text(self._budget.take(found, where))
             return

@@ -6,7 +6,10 @@ MESSAGES = FieldTable(
     {
         "model": Field(Use.HONOURED),
         "messages": Field(Use.HONOURED),
-        "max_tokens": Field(Use.HONOURED, "required"),
+        "max_tokens": Field(
+            Use.HONOURED,
+            "required; the answer is cut there by an estimate, and thinking does not count",
+        ),
         "system": Field(Use.HONOURED),
         "stream": Field(Use.HONOURED),
         "stop_sequences": Field(Use.HONOURED),

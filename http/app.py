@@ -1,13 +1,19 @@
 """The routes: from a request to a turn, and from its events to a reply."""
 
+import time
 from collections.abc import Callable
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
-from msgspec import Struct
+import trio
+from msgspec import Struct, field
 from quart import Response, request
 from quart_trio import QuartTrio
 
+from maxd.daemon.overview import Overview
+from maxd.daemon.stored_replies import StoredReplies
+from maxd.daemon.turn_facts import server_timing
 from maxd.daemon.turns import Turns
 from maxd.http import (
     anthropic_models,
@@ -16,6 +22,7 @@ from maxd.http import (
     openai_models,
     openai_reply,
 )
+from maxd.http.account_headers import account_headers
 from maxd.http.body import Budget, read_body
 from maxd.http.conversations import encode_deleted, encode_list, encode_one
 from maxd.http.credentials import Client, client_of
@@ -23,7 +30,10 @@ from maxd.http.dialect import Asked, FindModel
 from maxd.http.dialects import speaks_anthropic
 from maxd.http.quota_headers import Meter
 from maxd.http.replying import Settings, streamed, whole
+from maxd.http.responses_routes import Responses, add_responses
 from maxd.http.server import prepare
+from maxd.http.status_pages import add_status_pages
+from maxd.http.streaming_header import streaming_of
 from maxd.http.wishes import CONVERSATION, Wishes, wishes
 from maxd.workers.faults import BadRequest, ConversationGone
 from maxd.workers.models import OfferedModel
@@ -33,6 +43,8 @@ if TYPE_CHECKING:
 
 
 NO_CONVERSATION = "there is no such conversation under this API key"
+# What the log and the metrics call the routes that run turns.
+DIALECTS = {"/chat/completions": "chat", "/responses": "responses", "/messages": "messages"}
 # Bodies that are being read at the same time, over all requests.
 BODIES_IN_FLIGHT = 8
 
@@ -43,8 +55,15 @@ class Service(Struct, kw_only=True):
     turns: Turns
     find_model: FindModel
     offered_models: Callable[[], tuple[OfferedModel, ...]]
+    searches: Callable[[str], bool]
+    """Whether the workers of a profile can search the web."""
+    replies: StoredReplies | None
+    """Where replies are stored, if they are."""
     version: str
     meter: Meter
+    overview: Overview | None = None
+    """What the operator's pages show; None where they are not served."""
+    shutdown: trio.Event = field(default_factory=trio.Event)
 
 
 def make_app(service: Service, settings: Settings) -> QuartTrio:
@@ -52,6 +71,8 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
     app = QuartTrio(__name__)
     prepare(app)
     budget = Budget(BODIES_IN_FLIGHT * settings.max_body_bytes)
+    if service.overview is not None:
+        add_status_pages(app, service.overview, service.shutdown)
 
     @app.get("/health")
     async def health() -> Response:
@@ -93,27 +114,46 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
         """Run the turn that has been asked for, and reply as its dialect does."""
         state = cast("dict[str, Any]", request.scope)["state"]
         stack: ExitStack = state["stack"]
-        streams = stack.enter_context(service.meter.counted(_client().key, state["headers"]))
+        # The limits of the key come first: where both have one, the account's is not the nearer.
+        stack.enter_context(service.meter.counted(_client().key, state["headers"]))
+        told = {name for name, _ in state["headers"]}
+        account = account_headers(service.turns.gate.account, time.time())
+        state["headers"].extend(each for each in account if each[0] not in told)
         running = service.turns.run(
             asked.turn,
             client=_client().scope,
-            key=_client().key,
             request_id=state["request_id"],
             conversation_id=request.headers.get(CONVERSATION),
+            streaming=streaming_of(request.headers.items()),
+            dialect=DIALECTS.get(request.path, "other"),
+            key=_client().key,
         )
+        state["turn"] = True
         stream = stack.enter_context(running)
-        streams.append(stream)
         state["headers"].append((b"x-conversation-id", stream.conversation_id.encode()))
         if asked.ignored:
             state["headers"].append((b"x-ignored-params", ", ".join(asked.ignored).encode()))
-        if asked.stream:
-            return await streamed(stream, asked.encoder(), settings)
-        return await whole(stream, asked.collector(), settings)
+        try:
+            if asked.stream:
+                return await streamed(stream, asked.encoder(), settings, asked.settle)
+            return await whole(stream, asked.collector(), settings, asked.settle)
+        finally:
+            if timing := server_timing(stream.timings()):
+                state["headers"].append((b"server-timing", timing.encode()))
+
+    add_responses(
+        app,
+        Responses(service.find_model, service.searches, service.replies),
+        read=read,
+        answer=answer,
+        client=lambda request: _client().scope,
+        wished=wished,
+    )
 
     anthropic_routes.add_routes(
         app,
         find_model=service.find_model,
-        has_tools=service.turns.has_tools,
+        has_tools=service.searches,
         read=read,
         wished=wished,
         answer=answer,
@@ -153,6 +193,20 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
         )
 
     return app
+
+
+def route_names(app: QuartTrio) -> Callable[[str], str]:
+    """What the requests of `app` are counted under: the first segment of a path that has a route,
+    two where a route has two, and `other` for what has none, so that clients invent no names."""
+    rules = [rule.rule.strip("/").split("/") for rule in app.url_map.iter_rules()]
+    fixed = {tuple(takewhile(lambda word: "<" not in word, words)) for words in rules}
+
+    def name(path: str) -> str:
+        words = tuple(path.strip("/").split("/"))
+        known = next((words[:n] for n in (len(words), 2, 1) if words[:n] in fixed), None)
+        return "other" if known is None else "/" + "/".join(known)
+
+    return name
 
 
 def _json(body: bytes) -> Response:

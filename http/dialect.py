@@ -4,7 +4,7 @@ A dialect translates. It knows nothing of workers, and nothing but its own modul
 the routes hand its decoder a body, and its encoders the events of the turn.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol, TypeAlias
 
 from msgspec import Struct
@@ -38,10 +38,12 @@ class Collector(Protocol):
 
 class Asked(Struct, frozen=True, kw_only=True):
     """A decoded request: the turn, and how the client wants its reply. `ignored` names what was
-    accepted without effect. `encoder` and `collector` make one for the reply."""
+    accepted without effect. `encoder` and `collector` make one for the reply. `settle` is waited
+    for before the end of a finished reply is sent."""
 
     turn: Turn
     stream: bool
     ignored: tuple[str, ...] = ()
     encoder: Callable[[], StreamEncoder]
     collector: Callable[[], Collector]
+    settle: Callable[[], Awaitable[None]] | None = None

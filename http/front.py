@@ -2,15 +2,16 @@
 
 import re
 import secrets
+import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, TypeAlias, cast
 
+from maxd.daemon.observer import Replied
 from maxd.http.guard import Render, Reply, send_reply
 from maxd.workers.faults import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from hypercorn.typing import (
         ASGIFramework,
         ASGIReceiveCallable,
@@ -37,38 +38,66 @@ class Front:
       there cannot outlive the request, and knows whether the client was sent all of it.
     - What a handler adds to `scope["state"]["headers"]` is on the reply, an error too.
     - A Fault that nobody has answered is rendered, while no reply has begun.
+    - `on_reply` is told each request that is over. `name_route` gives the name that it is counted
+      under. Where a handler has set `scope["state"]["turn"]`, a turn was run for it.
     """
 
-    def __init__(self, app: "ASGIFramework", render: RenderIn) -> None:
+    def __init__(
+        self,
+        app: "ASGIFramework",
+        render: RenderIn,
+        *,
+        on_reply: Callable[[Replied], None] = lambda reply: None,
+        name_route: Callable[[str], str] = lambda path: path,
+    ) -> None:
         self._app = app
         self._render = render
+        self._on_reply = on_reply
+        self._name_route = name_route
 
     async def __call__(
         self, scope: "Scope", receive: "ASGIReceiveCallable", send: "ASGISendCallable"
     ) -> None:
         assert scope["type"] == "http"
         request_id = _request_id(scope["headers"])
-        begun = False
+        started = time.monotonic()
+        status: int | None = None
 
         async def send_with_id(event: "ASGISendEvent") -> None:
-            nonlocal begun
+            nonlocal status
             if event["type"] == "http.response.start":
-                begun = True
+                status = event["status"]
                 event = cast("ASGISendEvent", {**event, "headers": [*event["headers"], *added]})
             await send(event)
             if event["type"] == "http.response.body" and not event.get("more_body", False):
                 stack.close()
 
         added = [(b"x-request-id", request_id)]
+        path, method = normal_path(scope["path"]), scope["method"]
+        fault: Fault | None = None
+        state: dict[str, object] = {"request_id": request_id.decode(), "headers": added}
+
+        def over() -> None:
+            reply = Replied(
+                request=request_id.decode(),
+                method=method,
+                route=self._name_route(path),
+                status=status,
+                code=None if fault is None else fault.code,
+                seconds=round(time.monotonic() - started, 4),
+                turn="turn" in state,
+            )
+            self._on_reply(reply)
+
         with ExitStack() as stack:
-            state = {"request_id": request_id.decode(), "stack": stack, "headers": added}
-            inner = cast("Scope", {**scope, "path": normal_path(scope["path"]), "state": state})
-            fault: Fault | None = None
+            stack.callback(over)
+            state["stack"] = stack
+            inner = cast("Scope", {**scope, "path": path, "state": state})
             try:
                 await self._app(inner, receive, send_with_id)
             # A group: the app runs its handlers in a nursery.
             except* Fault as group:
-                if begun:
+                if status is not None:
                     raise
                 fault = first_leaf(group)
             if fault is not None:

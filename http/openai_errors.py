@@ -27,7 +27,7 @@ class ErrorEnvelope(Struct):
 
 def envelope(fault: Fault) -> bytes:
     """The JSON body, which is also the data of an error event in a stream."""
-    body = ErrorBody(fault.message, _type(fault.status), fault.param, fault.code)
+    body = ErrorBody(fault.message, type_of(fault.status), fault.param, fault.code)
     return msgspec.json.encode(ErrorEnvelope(body))
 
 
@@ -53,7 +53,8 @@ def invalid(error: msgspec.ValidationError, field: str = "") -> BadRequest:
 
     msgspec names the place as a path, `$.messages[0].role`; OpenAI without the `$.`.
     """
-    what = str(error)
+    # Of a key that is wrong it says: at `key` in `$.metadata`.
+    what = str(error).replace(" - at `key` in `$", " - at `$")
     if what.endswith("`") and " - at `$" in what:
         # The last one: a quoted value may hold the same words.
         what, _, path = what.rpartition(" - at `$")
@@ -69,7 +70,8 @@ def invalid(error: msgspec.ValidationError, field: str = "") -> BadRequest:
     return BadRequest(f"{what}{f' in {param}' if param else ''}", param=param or None)
 
 
-def _type(status: int) -> str:
+def type_of(status: int) -> str:
+    """OpenAI's type of an error of this status."""
     match status:
         case 429:
             return "rate_limit_error"

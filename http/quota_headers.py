@@ -7,7 +7,6 @@ import trio
 
 from maxd.daemon.keys import KeyRing
 from maxd.daemon.quotas import Left, Quotas
-from maxd.daemon.turns import TurnStream
 from maxd.http.guard import Headers
 
 
@@ -19,14 +18,12 @@ class Meter:
         self._quotas = quotas
 
     @contextmanager
-    def counted(self, name: str | None, headers: Headers) -> Iterator[list[TurnStream]]:
-        """Count a turn of the key `name` for as long as the block runs; the caller leaves the
-        stream in what it is given, so that its cost is known. What is left goes into `headers`.
-        Raises KeyLimited."""
-        streams: list[TurnStream] = []
+    def counted(self, name: str | None, headers: Headers) -> Iterator[None]:
+        """Count a turn of the key `name` for as long as the block runs. What is left goes into
+        `headers`. Raises KeyLimited."""
         key = None if name is None else self._ring.keys.get(name)
         if name is None or key is None:
-            yield streams
+            yield
             return
         try:
             self._quotas.admit(name, key, trio.current_time())
@@ -34,10 +31,9 @@ class Meter:
             # A refused request is told too how long it has to wait for what.
             headers += encode(self._quotas.left(name, trio.current_time()))
         try:
-            yield streams
+            yield
         finally:
-            tokens = sum(stream.tokens for stream in streams)
-            self._quotas.finish(name, tokens, trio.current_time())
+            self._quotas.finish(name)
 
 
 def encode(left: Iterable[Left]) -> Headers:

@@ -1,7 +1,7 @@
 """How a turn's events go out: as server-sent events, or as one object."""
 
-from collections.abc import AsyncIterator, Collection
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from typing import TYPE_CHECKING, TypeAlias
 
 import trio
 from msgspec import Struct
@@ -13,6 +13,9 @@ from maxd.workers.faults import Fault, WorkerDied
 
 if TYPE_CHECKING:
     from maxd.workers.turn import Event
+
+
+Settle: TypeAlias = Callable[[], Awaitable[None]]
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -28,7 +31,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The profiles whose model's thinking is shown."""
 
 
-async def streamed(stream: TurnStream, encoder: StreamEncoder, settings: Settings) -> Response:
+async def streamed(
+    stream: TurnStream, encoder: StreamEncoder, settings: Settings, settle: Settle | None = None
+) -> Response:
     """The reply as server-sent events. Its status waits for the first event, so that a failure
     to start is told as one; not for ever, because clients' timers run."""
     first: list[Event] = []
@@ -40,6 +45,8 @@ async def streamed(stream: TurnStream, encoder: StreamEncoder, settings: Setting
         try:
             while True:
                 if data := encoder.encode(events):
+                    if settle is not None and stream.finished:
+                        await settle()
                     yield data
                 if stream.finished:
                     return
@@ -59,11 +66,13 @@ async def streamed(stream: TurnStream, encoder: StreamEncoder, settings: Setting
     return response
 
 
-async def whole(stream: TurnStream, collector: Collector, settings: Settings) -> Response:
+async def whole(
+    stream: TurnStream, collector: Collector, settings: Settings, settle: Settle | None = None
+) -> Response:
     """The reply as one object. A turn that takes longer than clients wait for a status is begun
     with white space, which JSON allows."""
     with trio.move_on_after(settings.hold_whole_seconds):
-        return Response(await _collect(stream, collector), content_type="application/json")
+        return Response(await _collect(stream, collector, settle), content_type="application/json")
 
     async def body() -> AsyncIterator[bytes]:
         while True:
@@ -71,7 +80,7 @@ async def whole(stream: TurnStream, collector: Collector, settings: Settings) ->
             with trio.move_on_after(settings.heartbeat_seconds):
                 # A fault ends the connection in the middle of the body: the client must not
                 # take an error under a 200 for an answer.
-                yield await _collect(stream, collector)
+                yield await _collect(stream, collector, settle)
                 return
 
     response = Response(body(), content_type="application/json")
@@ -79,10 +88,12 @@ async def whole(stream: TurnStream, collector: Collector, settings: Settings) ->
     return response
 
 
-async def _collect(stream: TurnStream, collector: Collector) -> bytes:
+async def _collect(stream: TurnStream, collector: Collector, settle: Settle | None) -> bytes:
     while True:
         events = await stream.next_events()
         if (whole := collector.feed(events)) is not None:
+            if settle is not None:
+                await settle()
             return whole
         if not events:
             raise WorkerDied("the turn ended without an answer")

@@ -5,8 +5,8 @@ CLI drop all functions. Keywords nobody here knows, and bounds of any size, are 
 """
 
 import re
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeGuard
 
 import msgspec
 from msgspec import Raw
@@ -27,6 +27,7 @@ _NAMED = frozenset(("properties", "patternProperties", "$defs", "definitions", "
 _SIZES = frozenset(
     ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 )
+_TEXTS = frozenset(("title", "description", "$comment", "format", "pattern", "$ref"))
 _RANGES = (
     ("minimum", "maximum"),
     ("minLength", "maxLength"),
@@ -43,16 +44,13 @@ def function_schema(raw: Raw) -> str:
     """The schema of a function's parameters as JSON text on one line, otherwise verbatim; one that
     says nothing of its type becomes that of an object.
 
-    Raises BadSchema for what is not the schema of an object, or is malformed in its first level:
-    the CLI would drop all functions for it, without a word.
+    Raises BadSchema for what is not the schema of an object, or no schema at all: the CLI would
+    drop the function, or all of them, without a word.
     """
     text, schema = _object(raw)
-    properties = schema.get("properties", {})
-    if not isinstance(properties, dict):
-        raise BadSchema("its `properties` is not an object")
-    if not all(isinstance(each, dict) for each in properties.values()):
-        raise BadSchema("one of its `properties` is not a schema")
-    _check_required(schema)
+    if not all(isinstance(each, dict) for each in _named(schema, "properties").values()):
+        raise BadSchema("one of its `properties` is not an object")
+    _check_all(schema, _check_function)
     return text
 
 
@@ -60,10 +58,7 @@ def answer_schema(raw: Raw) -> str:
     """The schema of an answer as JSON text on one line, otherwise verbatim; one that says nothing
     of its type becomes that of an object. Raises BadSchema if nothing can be an answer to it."""
     text, schema = _object(raw)
-    try:
-        _check(schema, schema)
-    except RecursionError:
-        raise BadSchema("it is nested too deeply") from None
+    _check_all(schema, lambda each: _check_answer(each, schema))
     return text
 
 
@@ -86,31 +81,52 @@ def _object(raw: Raw) -> tuple[str, dict[str, Any]]:
     return text, schema
 
 
-def _check(schema: Any, root: dict[str, Any]) -> None:
-    if isinstance(schema, bool):
-        return
-    if not isinstance(schema, dict):
-        raise BadSchema("a schema in it is neither an object nor a boolean")
-    _check_words(schema, root)
-    for each in _inner(schema):
-        _check(each, root)
+def _check_all(schema: Any, check: Callable[[dict[str, Any]], None]) -> None:
+    """`check` every schema in `schema`, which must be objects or booleans."""
+    try:
+        if isinstance(schema, dict):
+            check(schema)
+            for each in _inner(schema):
+                _check_all(each, check)
+        elif not isinstance(schema, bool):
+            raise BadSchema("a schema in it is neither an object nor a boolean")
+    except RecursionError:
+        raise BadSchema("it is nested too deeply") from None
 
 
-def _check_words(schema: dict[str, Any], root: dict[str, Any]) -> None:
-    types = schema.get("type", [])
-    for each in types if isinstance(types, list) else [types]:
+def _check_function(schema: dict[str, Any]) -> None:
+    """What the 2020-12 draft demands of a schema; older forms are translated later."""
+    types = schema.get("type", "object")
+    for each in (types or [None]) if isinstance(types, list) else [types]:
         if not isinstance(each, str) or each not in _TYPES:
             raise BadSchema("a `type` in it is none that JSON Schema knows")
     _check_required(schema)
-    if "enum" in schema and not (isinstance(schema["enum"], list) and schema["enum"]):
+    if not isinstance(schema.get("enum", []), list):
         raise BadSchema("an `enum` in it is not a list of values")
     if any(not _is_size(schema[word]) for word in _SIZES & schema.keys()):
         raise BadSchema("a size in it is not a whole number from 0")
+    for word in _TEXTS & schema.keys():
+        if not isinstance(schema[word], str):
+            raise BadSchema(f"a `{word}` in it is not a text")
+    for word in ("minimum", "maximum"):
+        if word in schema and not _is_number(schema[word]):
+            raise BadSchema(f"a `{word}` in it is not a number")
+    for word in ("exclusiveMinimum", "exclusiveMaximum"):
+        if word in schema and not isinstance(schema[word], bool) and not _is_number(schema[word]):
+            raise BadSchema(f"an `{word}` in it is not a number")
+    divisor = schema.get("multipleOf", 1)
+    if not _is_number(divisor) or divisor <= 0:
+        raise BadSchema("a `multipleOf` in it is not above 0")
+
+
+def _check_answer(schema: dict[str, Any], root: dict[str, Any]) -> None:
+    """The same, and that there can be an answer to it."""
+    _check_function(schema)
+    if schema.get("enum") == []:
+        raise BadSchema("an `enum` in it is empty")
     for low, high in _RANGES:
         if _number(schema.get(low)) > _number(schema.get(high), highest=True):
             raise BadSchema(f"a `{low}` in it is above its `{high}`")
-    if "pattern" in schema and not isinstance(schema["pattern"], str):
-        raise BadSchema("a `pattern` in it is not a text")
     if "$ref" in schema and not _resolves(schema["$ref"], root):
         raise BadSchema("a `$ref` in it leads nowhere")
 
@@ -121,13 +137,18 @@ def _check_required(schema: dict[str, Any]) -> None:
         raise BadSchema("a `required` in it is not a list of names")
 
 
+def _named(schema: dict[str, Any], word: str) -> dict[str, Any]:
+    value = schema.get(word, {})
+    if not isinstance(value, dict):
+        raise BadSchema(f"a `{word}` in it is not an object")
+    return value
+
+
 def _inner(schema: dict[str, Any]) -> Iterator[Any]:
     """The schemas directly in `schema`."""
     for word, value in schema.items():
         if word in _NAMED:
-            if not isinstance(value, dict):
-                raise BadSchema(f"a `{word}` in it is not an object")
-            yield from value.values()
+            yield from _named(schema, word).values()
         elif word in _LIST:
             if not isinstance(value, list) or not value:
                 raise BadSchema(f"a `{word}` in it is not a list of schemas")
@@ -137,17 +158,16 @@ def _inner(schema: dict[str, Any]) -> Iterator[Any]:
             yield from value if word == "items" and isinstance(value, list) else (value,)
 
 
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _is_size(value: Any) -> bool:
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and value >= 0
-        and (isinstance(value, int) or value.is_integer())
-    )
+    return _is_number(value) and value >= 0 and (isinstance(value, int) or value.is_integer())
 
 
 def _number(value: Any, *, highest: bool = False) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if _is_number(value):
         return value
     return float("inf") if highest else float("-inf")
 

@@ -4,17 +4,21 @@ import socket
 from functools import partial
 from typing import Any, cast
 
+import msgspec
 import trio
 from hypercorn.typing import ASGIFramework, Scope
 from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon.catalog import Catalog
 from maxd.daemon.keys import KeyRing
+from maxd.daemon.observer import Replied
+from maxd.daemon.overview import Overview
 from maxd.daemon.quotas import Quotas
 from maxd.daemon.settings import Server
+from maxd.daemon.stored_replies import StoredReplies
 from maxd.daemon.turns import Turns
 from maxd.http import dialects, server
-from maxd.http.app import Service, make_app
+from maxd.http.app import Service, make_app, route_names
 from maxd.http.barrier import Barrier
 from maxd.http.connection import Limits
 from maxd.http.credentials import identify
@@ -26,6 +30,7 @@ from maxd.http.openai_errors import render
 from maxd.http.quota_headers import Meter
 from maxd.http.replying import Settings
 from maxd.http.sections import Section
+from maxd.workers.profiles import BUILT_IN
 
 # For the last bytes of replies whose turns have ended.
 GRACEFUL_SECONDS = 2.0
@@ -43,16 +48,23 @@ async def serve_http(
     draining: trio.Event,
     shutdown: trio.Event,
     *,
+    overview: Overview | None = None,
+    replies: StoredReplies | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Answer HTTP requests on `listeners`, which it closes, until `shutdown`; from `draining` on
-    no new connection is accepted on what the next daemon is handed too."""
+    no new connection is accepted on what the next daemon is handed too. Without an `overview`
+    there are no operator's pages, and without `replies` none are stored."""
     service = Service(
         turns=turns,
         find_model=catalog.find,
         offered_models=catalog.offered,
+        searches=lambda profile: BUILT_IN[profile].tools == "all",
+        replies=replies,
         version=version,
         meter=Meter(ring, quotas),
+        overview=overview,
+        shutdown=shutdown,
     )
     app = make_app(
         service,
@@ -61,7 +73,8 @@ async def serve_http(
             heartbeat_seconds=settings.heartbeat_seconds,
             hold_status_seconds=settings.hold_status_seconds,
             strict_fields=settings.strict_fields,
-            show_thinking=settings.show_thinking,
+            # Tools are shown as thinking.
+            show_thinking=(*settings.show_thinking, *_showing_tools(catalog)),
         ),
     )
     policy = Policy(
@@ -72,6 +85,15 @@ async def serve_http(
 
     def report(incident: Incident) -> None:
         log.warning("incident", place=incident.place, error=incident.error)
+
+    def replied(reply: Replied) -> None:
+        if overview is not None:
+            overview.observer.replied(reply)
+        # Those with a turn have a line of their own.
+        if not reply.turn:
+            refused = (reply.status or 500) >= 400
+            tell = log.info if refused else log.debug
+            tell("request refused" if refused else "request", **msgspec.structs.asdict(reply))
 
     def guarded(ring: KeyRing) -> ASGIFramework:
         def admit(scope: Scope) -> None:
@@ -88,10 +110,10 @@ async def serve_http(
     )
 
     async def serve(
-        app: ASGIFramework, sockets: list[socket.socket], *, task_status: trio.TaskStatus[None]
+        section: ASGIFramework, sockets: list[socket.socket], *, task_status: trio.TaskStatus[None]
     ) -> None:
         await server.serve(
-            Front(app, dialects.render),
+            Front(section, dialects.render, on_reply=replied, name_route=names),
             sockets,
             render=with_request_id(render),
             report=report,
@@ -101,6 +123,7 @@ async def serve_http(
             task_status=task_status,
         )
 
+    names = route_names(app)
     everything = guarded(ring)
     async with trio.open_nursery() as nursery:
         if listeners.admin:
@@ -112,3 +135,7 @@ async def serve_http(
             everything = Section(everything, operators=False)
         await nursery.start(partial(serve, everything, listeners.main))
         task_status.started()
+
+
+def _showing_tools(catalog: Catalog) -> list[str]:
+    return [name for name, profile in catalog.profiles.items() if profile.show_tools]

@@ -22,8 +22,11 @@ ALLOWED = {
 EXCEPTION = Path("daemon/main.py")
 # Decisions are plain code: they are tested by calls, with neither tasks nor clocks.
 PURE = (
+    "workers/activity.py",
+    "workers/account_limits.py",
     "workers/turn.py",
     "workers/faults.py",
+    "workers/launch.py",
     "workers/lines.py",
     "workers/messages.py",
     "workers/binding.py",
@@ -34,16 +37,21 @@ PURE = (
     "workers/protocol.py",
     "workers/phases.py",
     "workers/policy.py",
+    "workers/schemas.py",
     "workers/recorder.py",
     "workers/profiles.py",
+    "workers/rules.py",
+    "workers/tools.py",
     "workers/models.py",
     "workers/states.py",
     "workers/verdict.py",
     "workers/loopback/reply.py",
     "workers/loopback/script.py",
     "workers/loopback/wire.py",
+    "daemon/account.py",
     "daemon/backoff.py",
     "daemon/catalog.py",
+    "daemon/chronicle.py",
     "daemon/config.py",
     "daemon/config_changes.py",
     "daemon/cut.py",
@@ -52,18 +60,30 @@ PURE = (
     "daemon/keys.py",
     "daemon/lineage.py",
     "daemon/quotas.py",
+    "daemon/history.py",
+    "daemon/labels.py",
+    "daemon/lineage.py",
+    "daemon/notices.py",
+    "daemon/metrics.py",
+    "daemon/observer.py",
     "daemon/recent_keys.py",
     "daemon/refill.py",
+    "daemon/renewal.py",
     "daemon/slots.py",
     "daemon/starts.py",
     "daemon/conversation.py",
     "daemon/conversations.py",
+    "daemon/profile_settings.py",
     "daemon/release.py",
     "daemon/reply.py",
     "daemon/scheduler.py",
     "daemon/settings.py",
     "daemon/unit_files.py",
     "http/credentials.py",
+    "http/account_headers.py",
+    "daemon/status.py",
+    "daemon/status_table.py",
+    "daemon/turn_facts.py",
     "http/anthropic_body.py",
     "http/anthropic_conversation.py",
     "http/anthropic_errors.py",
@@ -76,10 +96,12 @@ PURE = (
     "http/data_urls.py",
     "http/decoding.py",
     "http/dialect.py",
+    "http/errors_doc.py",
     "http/dialects.py",
     "http/field_table.py",
     "http/image_size.py",
     "http/token_estimate.py",
+    "http/schemas.py",
     "http/openai_chat.py",
     "http/openai_errors.py",
     "http/openai_fields.py",
@@ -88,9 +110,28 @@ PURE = (
     "http/openai_reply.py",
     "http/openai_tools.py",
     "http/openai_wire.py",
+    "http/responses_decoding.py",
+    "http/responses_fields.py",
+    "http/responses_history.py",
+    "http/responses_items.py",
+    "http/responses_objects.py",
+    "http/responses_reply.py",
+    "http/responses_request.py",
+    "http/responses_thinking.py",
+    "http/responses_tools.py",
     "http/schemas.py",
+    "http/streaming_header.py",
     "http/wishes.py",
 )
+# The modules of each dialect, by how their names begin.
+DIALECTS = {
+    "chat": ("openai_", "chat_"),
+    "responses": ("responses_",),
+    "messages": ("anthropic_", "messages_"),
+}
+# What OpenAI's two dialects have in common, and what joins all dialects to the app.
+SHARED = frozenset(("openai_errors", "openai_models"))
+JOINING = frozenset(("app", "serving", "dialects"))
 
 
 def modules() -> list[Path]:
@@ -123,6 +164,29 @@ def test_pure_modules_import_no_trio(path: str) -> None:
     }
 
 
+def dialect_of(module: str) -> str | None:
+    """The dialect that a module of `http/` belongs to, None for those that all of them may use."""
+    if module in SHARED:
+        return None
+    return next((name for name, begins in DIALECTS.items() if module.startswith(begins)), None)
+
+
+@pytest.mark.parametrize("path", [path for path in modules() if path.parts[0] == "http"], ids=str)
+def test_dialects_know_nothing_of_one_another(path: Path) -> None:
+    imported = {
+        dialect_of(name.removeprefix("maxd.http.").split(".")[0])
+        for name in imports(path)
+        if name.startswith("maxd.http.")
+    }
+    if path.stem not in JOINING:
+        assert imported <= {dialect_of(path.stem), None}
+
+
+def test_each_dialect_has_modules() -> None:
+    found = {dialect_of(path.stem) for path in modules() if path.parts[0] == "http"}
+    assert found == {None, *DIALECTS}
+
+
 @pytest.mark.parametrize("path", modules(), ids=str)
 def test_modules_stay_small(path: Path) -> None:
     assert len((ROOT / path).read_text().splitlines()) <= 400
@@ -150,8 +214,11 @@ def test_the_wheel_holds_every_module(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if name.endswith(".py")}
+        pages = {name for name in archive.namelist() if name.startswith("maxd/http/dashboard/")}
         archive.extractall(tmp_path / "installed")
     assert held == {f"maxd/{path}" for path in modules()}
+    files = (path for path in (ROOT / "http/dashboard").iterdir())
+    assert pages == {f"maxd/http/dashboard/{path.name}" for path in files}
     names = sorted(name[:-3].replace("/", ".").removesuffix(".__init__") for name in held)
     code = [
         "import sys",

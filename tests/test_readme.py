@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 from maxd.daemon.demo import EXAMPLES
-from maxd.http import openai_fields
+from maxd.http import errors_doc, openai_fields
+from maxd.http.anthropic_fields import MESSAGES
+from maxd.http.responses_fields import FIELDS as RESPONSES_FIELDS
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -15,6 +17,15 @@ def between(marker: str) -> str:
 
 def test_fields_of_a_request() -> None:
     assert between("fields") == openai_fields.markdown_table()
+    assert between("messages fields") == MESSAGES.markdown_table()
+
+
+def test_fields_of_a_responses_request() -> None:
+    assert between("responses-fields") == RESPONSES_FIELDS.markdown_table()
+
+
+def test_errors() -> None:
+    assert between("errors") == errors_doc.markdown_table()
 
 
 def test_examples_are_those_of_the_demo() -> None:

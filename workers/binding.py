@@ -16,6 +16,7 @@ from maxd.workers import blocks
 from maxd.workers import messages as wire
 from maxd.workers.functions import SERVER, Names
 from maxd.workers.profiles import Profile
+from maxd.workers.schemas import answer_schema
 from maxd.workers.turn import (
     Document,
     Image,
@@ -35,7 +36,7 @@ def binding(profile: Profile, turn: Turn, *, functions: bool) -> wire.Initialize
     """What binds a worker of `profile`: the client's system texts, in the profile's way, the
     schema of the answer, and whether there are `functions` to be served."""
     bound = wire.Initialize(
-        json_schema=UNSET if turn.schema is None else Raw(turn.schema.encode()),
+        json_schema=UNSET if turn.schema is None else Raw(answer_schema(turn.schema).encode()),
         sdk_mcp_servers=[SERVER] if functions else UNSET,
     )
     system = system_texts(turn)

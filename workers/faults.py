@@ -148,6 +148,17 @@ class WorkerDied(Fault):
     code = "worker_died"
 
 
+class TurnTimedOut(Fault):
+    """A turn was ended because it said nothing and made no progress for too long, or took too long
+    in all. Its worker's process tree is killed. Work may have been done: doing it again is the
+    client's decision, and would most likely end as this did."""
+
+    blame = "worker"
+    status = 504
+    code = "turn_timeout"
+    retry = False
+
+
 class WorkerStartFailed(Fault):
     """A worker ended, or said nothing, before it was ready. No client has been promised it."""
 
@@ -177,7 +188,7 @@ class ProtocolBroken(WorkerDied):
 
 
 class UpstreamFault(Fault):
-    """The service behind the CLI refused or failed."""
+    """The service behind the CLI failed, or broke off in the middle of an answer."""
 
     blame = "upstream"
     status = 502
@@ -196,16 +207,62 @@ class SchemaNotMet(UpstreamFault):
     code = "schema_not_met"
 
 
-class UsageLimit(UpstreamFault):
-    """The account's usage window is used up until `retry_after`."""
+class UpstreamUnreachable(UpstreamFault):
+    """The service could not be reached, or the connection to it was lost."""
 
-    status = 429
-    code = "rate_limit_exceeded"
+    code = "upstream_unreachable"
+    retry_after = 5.0
+
+
+class UpstreamTimeout(UpstreamFault):
+    """The service took too long by its own measure."""
+
+    status = 504
+    code = "upstream_timeout"
+
+
+class UpstreamRefused(UpstreamFault):
+    """The service refused the request; with the status it gave."""
+
+    status = 400
+    code = "upstream_refused"
     retry = False
 
 
+class UseRefused(UpstreamRefused):
+    """The service does not let this account or login be used in this way. Only its owner can
+    change that, with the service or an administrator."""
+
+    status = 403
+    code = "use_refused"
+
+
+class UsageLimit(UpstreamFault):
+    """A usage window of the account is used up, for the time that is told.
+
+    `window` is the service's name of it, `resets_at` when it begins anew, in epoch seconds.
+    """
+
+    status = 429
+    code = "rate_limit_exceeded"
+    # Where the service named no reset, or none that can be believed: then it is tried again.
+    retry_after = 60.0
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        window: str | None = None,
+        resets_at: float | None = None,
+    ) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.window = window
+        self.resets_at = resets_at
+
+
 class RateLimited(UpstreamFault):
-    """The service asks to slow down."""
+    """The service asks to slow down for a moment."""
 
     status = 429
     code = "rate_limit_exceeded"

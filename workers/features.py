@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from maxd.workers.cli import Login
 from maxd.workers.faults import Fault
 from maxd.workers.functions import PREFIX
+from maxd.workers.launch import Launch
 from maxd.workers.leaks import Leak
 from maxd.workers.loopback import LoopbackModel, Reply, environment, serve_loopback_model
 from maxd.workers.loopback.reply import ToolUseBlock
@@ -40,7 +41,7 @@ from maxd.workers.turn import (
     ToolResult,
     Turn,
 )
-from maxd.workers.worker import Launch, Readiness, Worker
+from maxd.workers.worker import Readiness, Worker
 
 FEATURES_VERSION: Final = 1
 """Goes up whenever a probe finds more than before."""
@@ -234,7 +235,7 @@ async def resume(bench: Bench) -> None:
     first = replace(asking(user("Remember: blue.")), profile=AGENT.name)
     async with bench.worker(AGENT) as worker:
         await answer(worker, first)
-        session, line = worker.session, worker.record.last_line
+        session, line = worker.record.session, worker.record.last_line
         if session is None or line is None:
             raise Leak("no session was kept")
         # Written up to 0.3 s after the turn; its end is what a resume is checked by.

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from maxd.workers import messages as wire
+from maxd.workers.schemas import function_schema
 from maxd.workers.turn import Function, Image, Message, Text, ToolCall, ToolChoice, ToolResult
 
 SERVER = "client"
@@ -211,7 +212,8 @@ class FunctionServer:
     def _tools(self) -> Iterable["_Tool"]:
         for function in self._functions:
             name = self.names.to_cli(function.name)
-            yield _tool(name, function.description, Raw(function.parameters.encode()))
+            parameters = Raw(function_schema(function.parameters).encode())
+            yield _tool(name, function.description, parameters)
         for gone in self._gone:
             schema = Raw(b'{"type":"object","properties":{}}')
             yield _tool(self.names.to_cli(gone), "Not available any more.", schema)

@@ -102,6 +102,9 @@ class RateLimitInfo(Struct, rename="camel"):
     resets_at: float | None = None
     rate_limit_type: str | None = None
     utilization: float | None = None
+    is_using_overage: bool = False
+    # Since 2.1.330 at the latest; 2.1.197 does not have it.
+    unified_windows: Raw = Raw(b"{}")
 
 
 class RateLimitEvent(Struct, tag="rate_limit_event"):
@@ -360,5 +363,24 @@ _encoder = msgspec.json.Encoder()
 
 def encode(*messages: Outgoing) -> bytes:
     """The messages as lines, ready for one write. JSON escapes every control character, so no
-    text can end a line early."""
-    return b"".join(_encoder.encode(message) + b"\n" for message in messages)
+    text can end a line early; what a client's own JSON has between its tokens could."""
+    return b"".join(map(_line, messages))
+
+
+def _line(message: Outgoing) -> bytes:
+    line = _encoder.encode(message)
+    if b"\n" in line or b"\r" in line:
+        line = msgspec.json.format(line, indent=-1)
+    return line + b"\n"
+
+
+def version_in(response: Raw) -> str:
+    """The version in the answer to GetVersion; empty where that has another form."""
+    try:
+        return msgspec.json.decode(response, type=_Version).version
+    except msgspec.DecodeError:
+        return ""
+
+
+class _Version(Struct):
+    version: str = ""

@@ -19,12 +19,13 @@ import trio
 from msgspec import Struct
 
 from maxd.workers.faults import Fault
+from maxd.workers.launch import Launch
 from maxd.workers.leaks import Leak, additions, check_request, holds
 from maxd.workers.loopback import LoopbackModel, Reply, Request, environment, serve_loopback_model
 from maxd.workers.profiles import CHAT
 from maxd.workers.tree import make_environment
 from maxd.workers.turn import Event, Finished, Image, Message, Text, Turn
-from maxd.workers.worker import Launch, Readiness, Worker
+from maxd.workers.worker import Readiness, Worker
 
 PROBE_VERSION: Final = 1
 """Goes up whenever the probe finds more than before: what passed an older one has to pass again."""

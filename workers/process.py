@@ -76,6 +76,12 @@ class Process:
             state = "running"
         return f"<Process {self.pid} of {self._marker}: {state}>"
 
+    @property
+    def keeper_pid(self) -> int:
+        """The id of the keeper, from which everything that the CLI starts descends. It is not
+        given to another process before `kill` has returned."""
+        return self._keeper.pid
+
     def freeze_nowait(self) -> None:
         """Stop the CLI (SIGSTOP), not its children. Does nothing when it is stopped or gone."""
         if self._cli is not None:

@@ -22,13 +22,14 @@ from msgspec.structs import replace
 
 from maxd.workers import blocks
 from maxd.workers import messages as wire
+from maxd.workers.account_limits import account_limit
 from maxd.workers.binding import asked_again, binding, import_groups, said_meanwhile
 from maxd.workers.effort import EffortSetting
 from maxd.workers.faults import ChoiceNotMade, Fault, ProtocolBroken, SchemaNotMet
 from maxd.workers.functions import FunctionServer, called_in
 from maxd.workers.lines import LineBuffer, LineTooLong
 from maxd.workers.phases import WAITING, Phase
-from maxd.workers.policy import decide
+from maxd.workers.policy import Decisions, Policy
 from maxd.workers.profiles import Profile
 from maxd.workers.recorder import Recorder
 from maxd.workers.rounds import Rounds
@@ -42,7 +43,7 @@ from maxd.workers.turn import (
     Turn,
     TurnRecord,
 )
-from maxd.workers.verdict import fault_of
+from maxd.workers.verdict import fault_of, given_up
 
 # Twice the largest line seen: a tool result of 50 MB passes, an endless line does not eat the host.
 LINE_LIMIT = 128 * 1024 * 1024
@@ -79,10 +80,12 @@ class Protocol:
         self,
         profile: Profile,
         *,
+        decisions: Decisions | None = None,
         line_limit: int = LINE_LIMIT,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._profile = profile
+        self._policy = Policy(profile, decisions)
         self._lines = LineBuffer(line_limit)
         self._clock = clock
         self._phase = Phase.STARTING
@@ -194,7 +197,7 @@ class Protocol:
         Raises RuntimeError when no turn was finished, or the worker has tools: what those have
         done and left running no reset takes back.
         """
-        if self._phase is not Phase.IDLE or self._profile.tools != "none":
+        if self._phase is not Phase.IDLE or self._profile.has_tools:
             raise RuntimeError(
                 f"reset of a worker with {self._profile.tools} tools in phase {self._phase.name}"
             )
@@ -260,9 +263,7 @@ class Protocol:
                     Retrying(message.attempt, message.retry_delay_ms / 1000, message.error_status)
                 )
             case wire.RateLimitEvent(rate_limit_info=info):
-                self._limit = AccountLimit(
-                    info.status, info.rate_limit_type, info.utilization, info.resets_at
-                )
+                self._limit = account_limit(info)
                 out.append(self._limit)
             case wire.Result():
                 self._result(message, out)
@@ -279,7 +280,7 @@ class Protocol:
                 self._park(out)
             return
         if message.request.subtype == "can_use_tool":
-            reply = wire.Granted(message.request_id, decide(self._profile, message.request))
+            reply = wire.Granted(message.request_id, self._policy.decide(message.request))
         else:
             reply = wire.Unsupported(message.request_id, "not supported")
         self._to_send += wire.encode(wire.ReplyLine(reply))
@@ -303,7 +304,7 @@ class Protocol:
         match reply.request_id:
             case "ready" if self._phase is Phase.STARTING:
                 # An error is an answer too: a CLI that does not know the question is ready.
-                version = "" if failed else _version(reply.response)
+                version = "" if failed else wire.version_in(reply.response)
                 self._phase = Phase.READY
                 out.append(Ready(version))
             case "models" if self._phase is Phase.READY:
@@ -325,7 +326,12 @@ class Protocol:
             self._end_reset(result, before, out)
         elif result.is_error:
             self._phase = Phase.OVER
-            out.append(fault_of(result, self._limit, self._clock()))
+            self._rounds.end_whole()
+            out.extend(self._rounds.take())
+            if (reason := given_up(result, self._rounds.ended)) is not None:
+                out.append(Finished(reason, self._recorder.finished(result)))
+            else:
+                out.append(fault_of(result, self._limit, self._clock()))
         elif self._phase is Phase.IMPORTING:
             self._to_send += self._next_group()
         elif self._phase is Phase.ANSWERING:
@@ -383,14 +389,3 @@ class Protocol:
     def _broken(self, what: str, out: list[Output]) -> None:
         self._phase = Phase.OVER
         out.append(ProtocolBroken(f"the claude CLI {what}"))
-
-
-def _version(response: msgspec.Raw) -> str:
-    try:
-        return msgspec.json.decode(response, type=_Version).version
-    except msgspec.DecodeError:
-        return ""
-
-
-class _Version(Struct):
-    version: str = ""

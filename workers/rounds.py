@@ -3,6 +3,7 @@
 from maxd.workers import messages as wire
 from maxd.workers.functions import FunctionServer
 from maxd.workers.recorder import Recorder
+from maxd.workers.tools import started
 from maxd.workers.turn import (
     CallDelta,
     CallStarted,
@@ -13,7 +14,6 @@ from maxd.workers.turn import (
     TextDelta,
     ThinkingDelta,
     ThinkingEnded,
-    ToolStarted,
     Turn,
 )
 
@@ -62,6 +62,11 @@ class Rounds:
         self._held.clear()
         self.last_stop = None
 
+    @property
+    def ended(self) -> str | None:
+        """Why the last message ended; None while one is open, or when it was cut off."""
+        return None if self._open else self.last_stop
+
     def take(self) -> list[Event]:
         """What has been said since the last time."""
         taken, self._out = self._out, []
@@ -89,10 +94,11 @@ class Rounds:
                 pass
 
     def whole(self, said: wire.ModelMessage) -> None:
-        """A whole block of a model message: news only where no deltas came before it, which is
-        when the CLI has given up a stream and asked again without (seen with an error event in
-        the stream)."""
+        """A whole block of a model message. A built-in tool's call is told now, when its input is
+        whole. All else is news only where no deltas came before it, which is when the CLI has given
+        up a stream and asked again without (seen with an error event in the stream)."""
         if said.id in self._streamed:
+            self._tools(said)
             return
         if self._whole != said.id:
             self._begin(said)
@@ -105,6 +111,15 @@ class Rounds:
                 self._arguments = True
                 self._out.append(CallDelta(bytes(block.input).decode()))
             self._end_call()
+        self._tools(said)
+
+    def _tools(self, said: wire.ModelMessage) -> None:
+        for block in said.content if isinstance(said.content, list) else ():
+            if block.type == "tool_use" and self._is_built_in(block.name):
+                self._out.append(started(block.name, block.input))
+
+    def _is_built_in(self, name: str) -> bool:
+        return name != STRUCTURED_OUTPUT and self.functions.names.to_client(name) is None
 
     def end_whole(self) -> None:
         """A message that came in whole blocks ends with what follows it."""
@@ -145,8 +160,6 @@ class Rounds:
             self._holding = False
             self._call, self._arguments = call[0], False
             self._out.append(CallStarted(*call))
-        elif block.name != STRUCTURED_OUTPUT and self.functions.names.to_client(block.name) is None:
-            self._out.append(ToolStarted(block.name))
 
     def _delta(self, delta: wire.Delta) -> None:
         match delta.type:

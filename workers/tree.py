@@ -23,6 +23,9 @@ import psutil
 MARKER = "MAXD_WORKER"
 """The variable whose value, `<instance>/<worker id>`, every process of a worker's tree inherits."""
 
+OURS = ("TELEGRAM_BOT_TOKEN", "TELEGRAM_NOTIFY_ID", "TELEGRAM_API_BASE")
+"""The daemon's own variables that do not begin with `MAXD_`."""
+
 KEEPER = str(Path(__file__).with_name("keeper.py"))
 
 ROUNDS = 10
@@ -41,16 +44,16 @@ LEFT_BEHIND_NEED = 5.0
 def make_environment(base: Mapping[str, str], marker: str) -> dict[str, str]:
     """The environment of a worker's tree, made of the daemon's own.
 
-    Without `MAXD_*` (the daemon's settings and keys are none of the CLI's business) and without
-    what would tell the CLI that it runs inside another CLI; with `marker`. The auto-updater is
-    off: it would replace the binary under the spares. So are background tasks: a reply cannot
-    wait for them, and what they find after it would reach nobody.
+    Without `MAXD_*` and OURS (the daemon's settings and keys are none of the CLI's business), and
+    without what would tell the CLI that it runs inside another CLI; with `marker`.
+    The auto-updater is off: it would replace the binary under the spares. So are background tasks:
+    a reply cannot wait for them, and what they find after it would reach nobody.
     """
     nested = ("CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT")
     kept = {
         name: value
         for name, value in base.items()
-        if not name.startswith("MAXD_") and name not in nested
+        if not name.startswith("MAXD_") and name not in (*nested, *OURS)
     }
     ours = {"DISABLE_AUTOUPDATER": "1", "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1"}
     return kept | ours | {MARKER: marker}

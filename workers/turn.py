@@ -170,9 +170,11 @@ class CallDelta(Struct, frozen=True, tag="call_delta"):
 
 
 class ToolStarted(Struct, frozen=True, tag="tool_started"):
-    """The model called a built-in tool, which the CLI now runs by itself."""
+    """The model called a built-in tool, which the CLI now runs by itself. `detail` is one line of
+    what it was asked for: a command, a path. It is part of the conversation, and never logged."""
 
     name: str
+    detail: str = ""
 
 
 class RoundStarted(Struct, frozen=True, tag="round_started"):
@@ -201,13 +203,44 @@ class Retrying(Struct, frozen=True, tag="retrying"):
     status: int | None
 
 
+class UsageWindow(Struct, frozen=True):
+    """One of the account's usage windows. `utilization` is the part of it that is used (1 is all),
+    `resets_at` is in epoch seconds."""
+
+    name: str
+    status: str | None = None
+    utilization: float | None = None
+    resets_at: float | None = None
+
+
 class AccountLimit(Struct, frozen=True, tag="account_limit"):
-    """What the service said of the account's usage window. `resets_at` is in epoch seconds."""
+    """What the service said of the account's usage windows. `resets_at` is in epoch seconds.
+
+    `status` is that of `window`, the one that counts most at the moment; `windows` holds what was
+    told of each (2.1.330; nothing by 2.1.197). `uses_overage`: the window is used up, and extra
+    usage that is paid for is drawn on.
+    """
 
     status: str
     window: str | None = None
     utilization: float | None = None
     resets_at: float | None = None
+    uses_overage: bool = False
+    windows: tuple[UsageWindow, ...] = ()
+
+    @property
+    def used_up(self) -> bool:
+        """Whether a refusal by the service that comes with this means a window that is used up.
+
+        The CLI says `rejected` of every 429, of a short rate limit too. Then it names no window
+        and no reset, or (2.1.330) tells of the named window itself that it is open.
+        """
+        if self.status != "rejected" or (self.window is None and self.resets_at is None):
+            return False
+        return not any(
+            each.name == self.window and each.status in ("allowed", "allowed_warning")
+            for each in self.windows
+        )
 
 
 class Finished(Struct, frozen=True, tag="finished"):

@@ -1,7 +1,7 @@
 """A worker: one CLI process and the one task that owns it, until its tree is gone."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeAlias
 
@@ -9,10 +9,13 @@ import psutil
 import trio
 from msgspec import Struct
 
+from maxd.workers.activity import TurnWatch
 from maxd.workers.faults import Fault, ProtocolBroken, SessionLost, WorkerDied, WorkerStartFailed
-from maxd.workers.phases import WAITING
+from maxd.workers.launch import Launch
+from maxd.workers.phases import WAITING, Phase
 from maxd.workers.process import Killed, Process, open_process
-from maxd.workers.profiles import Profile, command_line, environment
+from maxd.workers.profiles import environment
+from maxd.workers.progress import wait_overdue, watch_turn
 from maxd.workers.protocol import Cleared, Models, Protocol, Ready
 from maxd.workers.turn import Event, Finished, Turn, TurnRecord
 
@@ -30,27 +33,6 @@ GRACE_SECONDS = 1.0
 RESET_SECONDS = 5.0
 
 Outbox: TypeAlias = "trio.MemorySendChannel[list[Event] | Fault]"
-
-
-class Launch(Struct, frozen=True, kw_only=True):
-    """What it takes to start a worker. `marker` is in the environment of its whole tree.
-
-    `resume` is the id of the CLI's session to go on with. `directory` must be the one in which
-    that was made. A worker whose session cannot be resumed ends with SessionLost. `nice` lowers its
-    priority, as nice(1) does.
-    """
-
-    id: str
-    cli: str
-    profile: Profile
-    model: str
-    directory: str
-    environment: Mapping[str, str]
-    marker: str
-    start_seconds: float
-    resume: str | None = None
-    ask_models: bool = False
-    nice: int = 0
 
 
 class Readiness(Struct, frozen=True):
@@ -75,14 +57,13 @@ class Ended(Struct, frozen=True):
 class Worker:
     """One CLI process, used for the turns of one conversation at a time.
 
-    `live` is the task that owns it. The other methods are called by the supervisor's task and
-    only leave word for `live`.
+    `live` is the task that owns it; the other methods are the supervisor's, and leave it word.
     """
 
     def __init__(self, launch: Launch) -> None:
         self.launch = launch
         self._process: Process | None = None
-        self._protocol = Protocol(launch.profile)
+        self._protocol = Protocol(launch.profile, decisions=launch.decisions)
         self._life = trio.CancelScope()
         self._conversation = trio.CancelScope()
         self._assigned = trio.Event()
@@ -90,6 +71,9 @@ class Worker:
         self._known = 0
         self._reset = False
         self._outbox: Outbox | None = None
+        # Of the turn that runs, or ran last.
+        self._watch = TurnWatch()
+        self._overdue: Fault | None = None
         self._writes: trio.MemorySendChannel[bytes] | None = None
         # Set once it has been given a conversation, which stderr may quote from then on.
         self._used = False
@@ -98,8 +82,7 @@ class Worker:
         self._stderr_ended = trio.Event()
 
     def __repr__(self) -> str:
-        pid = None if self._process is None else self._process.pid
-        return f"<Worker {self.launch.id}, pid {pid}, {self._protocol.phase.name.lower()}>"
+        return f"<Worker {self.launch.id}, pid {self.pid}, {self._protocol.phase.name.lower()}>"
 
     @property
     def pid(self) -> int | None:
@@ -109,9 +92,7 @@ class Worker:
     def resident_bytes(self) -> int:
         """Memory that the process holds; 0 when it is gone."""
         try:
-            return (
-                0 if self._process is None else psutil.Process(self._process.pid).memory_info().rss
-            )
+            return 0 if self.pid is None else int(psutil.Process(self.pid).memory_info().rss)
         except psutil.NoSuchProcess:
             return 0
 
@@ -121,15 +102,14 @@ class Worker:
         return self._protocol.record
 
     @property
+    def gave_up(self) -> bool:
+        """Whether the CLI has called its last turn an error: what it holds is not to be trusted."""
+        return self._protocol.phase is Phase.OVER
+
+    @property
     def pending(self) -> tuple[str, ...]:
         """The ids of the calls whose results it waits for, after a turn that ended with them."""
         return self._protocol.pending
-
-    @property
-    def session(self) -> str | None:
-        """The id of the CLI's transcript of this conversation; None before the first turn has
-        finished, and where the profile keeps none."""
-        return self.record.session
 
     def assign_nowait(
         self, turn: Turn, outbox: Outbox, known: int = 0, *, reset: bool = False
@@ -145,7 +125,7 @@ class Worker:
 
         Raises RuntimeError for a reset of a worker with tools, or when it holds messages already.
         """
-        if reset and (known or self.launch.profile.tools != "none"):
+        if reset and (known or self.launch.profile.has_tools):
             raise RuntimeError("this worker cannot be reset for this turn")
         self._turn, self._outbox, self._known, self._reset = turn, outbox, known, reset
         self._used = True
@@ -180,16 +160,12 @@ class Worker:
         result. Cancelling kills the tree first, within 5 s.
         """
         launch = self.launch
-        argv = command_line(launch.cli, launch.profile, launch.model, launch.resume)
-        if launch.nice:
-            # Its threads inherit it, which they would not if it were set from outside later.
-            argv = ["nice", "-n", str(launch.nice), *argv]
         fault: Fault | None = None
         stuck = False
         try:
             with self._life:
                 self._process = await open_process(
-                    argv,
+                    launch.argv(),
                     env=environment(launch.profile, launch.environment),
                     cwd=launch.directory,
                     marker=launch.marker,
@@ -221,10 +197,12 @@ class Worker:
                     on_ready(await self._become_ready(process, writes))
                     await self._assigned.wait()
                     while True:
+                        self._watch = watch_turn(self.launch.profile)
+                        nursery.start_soon(self._end_overdue, process, self._watch)
                         await self._answer(process, writes)
                         await self._wait_assigned(process, writes)
                 if self._conversation.cancelled_caught:
-                    raise WorkerDied("the claude CLI ended by itself")
+                    raise self._overdue or WorkerDied("the claude CLI ended by itself")
             except Fault as raised:
                 fault = raised
             if isinstance(fault, WorkerStartFailed):
@@ -237,6 +215,12 @@ class Worker:
             with suppress(trio.WouldBlock, trio.BrokenResourceError):
                 self._outbox.send_nowait(fault)
         return fault
+
+    async def _end_overdue(self, process: Process, watch: TurnWatch) -> None:
+        """End the conversation when its turn has to end."""
+        if (fault := await wait_overdue(watch, process.keeper_pid)) is not None:
+            self._overdue = fault
+            self._conversation.cancel()
 
     async def _watch_exit(self, process: Process) -> None:
         """End the conversation when the process has gone, though a stranger may hold its pipe
@@ -311,6 +295,7 @@ class Worker:
                         finished = isinstance(output, Finished)
             if finished:
                 self._finished = True
+                self._watch.end()
                 # Before its reader knows: it may come back with the next turn at once.
                 self._assigned = trio.Event()
                 self._turn = self._outbox = None
@@ -371,7 +356,9 @@ class Worker:
         self, process: Process, writes: "trio.MemorySendChannel[bytes]"
     ) -> list[Ready | Models | Cleared | Event | Fault]:
         """One read of stdout, and the answers it calls for. Raises WorkerDied at its end."""
+        self._watch.resume(trio.current_time())
         data = bytes(await process.stdout.receive_some(READ_SIZE))
+        self._watch.heard(data, trio.current_time())
         if not data:
             raise WorkerDied("the claude CLI ended in the middle of the turn")
         outputs = self._protocol.feed(data)

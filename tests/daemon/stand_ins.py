@@ -10,9 +10,10 @@ from maxd.daemon.lease import Lease
 from maxd.daemon.pool import Pool
 from maxd.daemon.slots import Key
 from maxd.workers.faults import Fault
+from maxd.workers.launch import Launch
 from maxd.workers.profiles import CHAT
 from maxd.workers.turn import Finished, Message, Text, Turn, Usage
-from maxd.workers.worker import Launch, Outbox, Worker
+from maxd.workers.worker import Outbox, Worker
 
 if TYPE_CHECKING:
     import trio

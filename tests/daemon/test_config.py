@@ -94,6 +94,23 @@ def test_text_of_the_command_line_is_understood_like_the_environment() -> None:
 
 
 @pytest.mark.parametrize(
+    "toml",
+    [
+        '[notify]\nurls = ["canary"]\n',
+        "[notify]\nurls = 'json://canary'\n",
+        '[notify]\nwebhook = "canary"\n',
+        "[notify]\nwebhook_secret = ['canary']\n",
+    ],
+)
+def test_a_secret_that_is_wrong_is_not_shown(tmp_path: Path, toml: str) -> None:
+    file = tmp_path / "maxd.toml"
+    file.write_text(toml)
+    with pytest.raises(ConfigError, match="is not shown, but must be") as refused:
+        load(file, {}, {})
+    assert "canary" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
     ("toml", "expected"),
     [
         ("[server]\n\nprot = 1\n", "maxd.toml:3: there is no setting server.prot; the nearest is "),

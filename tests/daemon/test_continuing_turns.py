@@ -162,7 +162,7 @@ async def test_the_head_is_of_what_the_client_saw(profile: str) -> None:
     turn = ask(profile=profile)
     looking: list[Event] = [STARTED, TextDelta("Let me look."), RoundEnded("tool_use")]
     reply = await answered(bench, turn, *looking, ToolStarted("Bash"), *ROUND, FINISHED)
-    assert reply == ("It is 42. " if profile == "agent" else "Let me look.It is 42. ")
+    assert reply == ("It is 42. " if profile == "agent" else "Let me look.\n\nIt is 42. ")
     assert bench.heads == [lineage.after_reply(turn, "c", (Text(reply),))]
     assert bench.heads == [lineage.history(following(turn, reply), "c")[0]]
 

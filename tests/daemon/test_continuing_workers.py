@@ -16,10 +16,11 @@ from maxd.daemon.lease import Lease
 from maxd.daemon.pool import SETTLE_SECONDS, Pool
 from maxd.daemon.slots import Key, Limits
 from maxd.workers.faults import Fault, WorkerDied
+from maxd.workers.launch import Launch
 from maxd.workers.profiles import CHAT
 from maxd.workers.states import State
 from maxd.workers.turn import Event, Finished, Message, Text, TextDelta, Turn
-from maxd.workers.worker import Ended, Launch, Readiness, Worker
+from maxd.workers.worker import Ended, Readiness, Worker
 from tests.daemon.stand_ins import logger
 
 KEY = Key("chat", "sonnet")

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from maxd.daemon.conversation import Conversation
-from maxd.daemon.index import MOST_SET_ASIDE, Changes, Index, IndexUnusable, Unstorable
+from maxd.daemon.index import Changes, Index, Unstorable
+from maxd.daemon.state_file import MOST_SET_ASIDE, FileUnusable
 
 DAY = 86_400.0
 NOW = 1_000 * DAY
@@ -413,7 +414,7 @@ def test_a_full_disk_is_an_error_and_leaves_what_was(path: Path) -> None:
                 lambda: index.delete("me", "a"),
                 lambda: index.prune(0, 0),
             ):
-                with pytest.raises(IndexUnusable) as caught:
+                with pytest.raises(FileUnusable) as caught:
                     act()
                 assert caught.value.path == path
         assert index.load() == [conversation("a")]
@@ -423,11 +424,11 @@ def test_a_full_disk_is_an_error_and_leaves_what_was(path: Path) -> None:
 
 
 def test_a_full_disk_at_the_start_sets_nothing_aside(path: Path) -> None:
-    with no_room(), pytest.raises(IndexUnusable):
+    with no_room(), pytest.raises(FileUnusable):
         Index(path)
     with opened(path) as index:
         index.save(conversation())
-    with no_room(), pytest.raises(IndexUnusable):
+    with no_room(), pytest.raises(FileUnusable):
         Index(path)
     assert set_aside(path) == []
     with opened(path) as index:
@@ -437,7 +438,7 @@ def test_a_full_disk_at_the_start_sets_nothing_aside(path: Path) -> None:
 @pytest.mark.parametrize("where", ["missing/index", "file/index"])
 def test_where_no_file_can_be_it_says_so(tmp_path: Path, where: str) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(IndexUnusable) as caught:
+    with pytest.raises(FileUnusable) as caught:
         Index(tmp_path / where)
     assert caught.value.path == tmp_path / where
 
@@ -451,7 +452,7 @@ def test_another_program_may_read_and_for_a_while_write(path: Path) -> None:
         index.save(conversation("b"))
         other.execute("COMMIT")
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(IndexUnusable, match="locked"):
+        with pytest.raises(FileUnusable, match="locked"):
             index.save(conversation("c"))
         other.execute("ROLLBACK")
         other.close()
@@ -463,7 +464,7 @@ def test_a_file_removed_while_in_use_is_noticed(path: Path) -> None:
     with opened(path) as index:
         index.save(conversation("a"))
         path.unlink()
-        with pytest.raises(IndexUnusable, match="removed"):
+        with pytest.raises(FileUnusable, match="removed"):
             index.save(conversation("b"))
     with opened(path) as index:
         index.save(conversation("b"))

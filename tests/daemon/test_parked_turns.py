@@ -10,7 +10,7 @@ from trio.testing import wait_all_tasks_blocked
 from maxd.daemon import lineage
 from maxd.daemon.conversations import Conversations
 from maxd.daemon.turns import Turns
-from maxd.workers.profiles import BUILT_IN
+from maxd.workers.profiles import BUILT_IN, CHAT
 from maxd.workers.turn import (
     CallDelta,
     CallStarted,
@@ -129,9 +129,8 @@ async def test_other_functions_or_another_binding_are_imported(change: dict[str,
 
 async def test_a_lenient_profile_takes_what_is_said_behind_the_results() -> None:
     bench = Bench()
-    bench.turns = Turns(
-        bench.pool.as_pool, BUILT_IN, Conversations(), logger()[0], lenient=("chat",)
-    )
+    profiles = BUILT_IN | {"chat": replace(CHAT, lenient=True)}
+    bench.turns = Turns(bench.pool.as_pool, profiles, Conversations(), logger()[0])
     await call(bench)
     with bench.run(bring(Message("user", (NOON, ONE)), QUESTION)):
         pass

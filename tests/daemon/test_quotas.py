@@ -38,7 +38,7 @@ def test_turns_at_once() -> None:
     quotas.admit("k", limited, 0)
     assert refused(quotas, limited, 0) == 1.0
     quotas.admit("other", limited, 0)
-    quotas.finish("k", 0, 1)
+    quotas.finish("k")
     quotas.admit("k", limited, 1)
     assert quotas.running("k") == 2
 
@@ -58,7 +58,9 @@ def test_turns_a_minute_come_back_evenly() -> None:
 def test_tokens_are_paid_afterwards() -> None:
     quotas, limited = Quotas(), key(tokens_per_minute=6000)
     quotas.admit("k", limited, 0)
-    quotas.finish("k", 9000, 0)
+    quotas.charge("k", 9000, 0)
+    quotas.charge("unknown", 1, 0)
+    quotas.finish("k")
     # 3000 too many, at 100 a second.
     assert refused(quotas, limited, 0) == pytest.approx(30, abs=0.1)
     assert [left.remaining for left in quotas.left("k", 0)] == [0]
@@ -72,8 +74,8 @@ def test_a_limit_that_is_changed_counts_from_then_on() -> None:
     quotas.admit("k", key(requests_per_minute=2), 0)
     assert quotas.running("k") == 2
     quotas.adapt({})
-    quotas.finish("k", 5, 0)
-    quotas.finish("k", 5, 0)
+    quotas.finish("k")
+    quotas.finish("k")
     quotas.adapt({})
     assert list(quotas.left("k", 0)) == []
 

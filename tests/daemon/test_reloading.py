@@ -10,7 +10,7 @@ from trio.testing import wait_all_tasks_blocked
 from maxd.daemon.config import ConfigError
 from maxd.daemon.config_changes import LIVE, changes
 from maxd.daemon.reloading import Reloading
-from maxd.daemon.sd_notify import Notifier
+from maxd.daemon.sd_notify import Announcer
 from maxd.daemon.settings import Config, Pool, Server, settings
 from maxd.workers.faults import ModelNotFound
 from tests.daemon.stand_ins import logger
@@ -51,7 +51,7 @@ class Daemon:
         self.applied: list[Config] = []
         self.log, self.entries = logger()
         self.reloading = Reloading(
-            Config(), lambda: self.written(), self._apply, self.log, Notifier({})
+            Config(), lambda: self.written(), self._apply, self.log, Announcer({})
         )
 
     def _apply(self, config: Config) -> None:

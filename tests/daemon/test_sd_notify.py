@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from maxd.daemon.manager import READY_SECONDS, REFUSED_SECONDS, Health, keep_told
-from maxd.daemon.sd_notify import Notifier, watchdog_seconds
+from maxd.daemon.sd_notify import Announcer, watchdog_seconds
 from maxd.workers.states import State
 
 
@@ -45,45 +45,45 @@ def ear(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ear]:
 
 
 @pytest.fixture
-def notifier(ear: Ear) -> Iterator[Notifier]:
-    notifier = Notifier({"NOTIFY_SOCKET": ear.name, "WATCHDOG_USEC": "20000000"})
-    yield notifier
-    notifier.close()
+def announcer(ear: Ear) -> Iterator[Announcer]:
+    announcer = Announcer({"NOTIFY_SOCKET": ear.name, "WATCHDOG_USEC": "20000000"})
+    yield announcer
+    announcer.close()
 
 
-def test_each_message(ear: Ear, notifier: Notifier) -> None:
-    notifier.status("two\nlines  here")
-    notifier.ready("1 spares")
-    notifier.alive()
+def test_each_message(ear: Ear, announcer: Announcer) -> None:
+    announcer.status("two\nlines  here")
+    announcer.ready("1 spares")
+    announcer.alive()
     assert ear.heard() == ["STATUS=two lines here", "READY=1\nSTATUS=1 spares", "WATCHDOG=1"]
     before = time.monotonic_ns() // 1000
-    notifier.reloading()
+    announcer.reloading()
     (message,) = ear.heard()
     first, second = message.splitlines()
     assert first == "RELOADING=1"
     moment = int(second.removeprefix("MONOTONIC_USEC="))
     assert before <= moment <= time.monotonic_ns() // 1000
-    notifier.stopping("bye")
-    notifier.ready("nothing of it")
-    notifier.status("nothing of it")
-    notifier.alive()
+    announcer.stopping("bye")
+    announcer.ready("nothing of it")
+    announcer.status("nothing of it")
+    announcer.alive()
     assert ear.heard() == ["STOPPING=1\nSTATUS=bye", "WATCHDOG=1"]
 
 
-def test_a_manager_that_is_gone_or_deaf_is_no_trouble(ear: Ear, notifier: Notifier) -> None:
+def test_a_manager_that_is_gone_or_deaf_is_no_trouble(ear: Ear, announcer: Announcer) -> None:
     for _ in range(5000):
-        notifier.alive()
+        announcer.alive()
     ear.sock.close()
-    notifier.alive()
-    notifier.close()
-    notifier.alive()
+    announcer.alive()
+    announcer.close()
+    announcer.alive()
 
 
 @pytest.mark.parametrize("name", ["", "relative", "@", "vsock:2:1234"])
 def test_without_a_manager_nothing_is_sent(name: str) -> None:
-    notifier = Notifier({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "1000000"})
-    notifier.ready("")
-    assert notifier.watchdog_seconds is None
+    announcer = Announcer({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "1000000"})
+    announcer.ready("")
+    assert announcer.watchdog_seconds is None
 
 
 @pytest.mark.parametrize(
@@ -124,11 +124,11 @@ def ready(messages: list[str]) -> list[str]:
 
 
 async def test_ready_is_told_with_the_first_spare(
-    ear: Ear, notifier: Notifier, autojump_clock: trio.abc.Clock
+    ear: Ear, announcer: Announcer, autojump_clock: trio.abc.Clock
 ) -> None:
     service = Service()
     async with trio.open_nursery() as nursery:
-        await nursery.start(keep_told, notifier, service.health)
+        await nursery.start(keep_told, announcer, service.health)
         await trio.sleep(20)
         assert not ready(ear.heard())
         service.counts[State.SPARE] = 1
@@ -148,7 +148,7 @@ async def test_ready_is_told_with_the_first_spare(
 )
 async def test_it_does_not_wait_for_ever(
     ear: Ear,
-    notifier: Notifier,
+    announcer: Announcer,
     autojump_clock: trio.abc.Clock,
     refusal: str | None,
     seconds: float,
@@ -156,7 +156,7 @@ async def test_it_does_not_wait_for_ever(
     service = Service()
     service.refusal = refusal
     async with trio.open_nursery() as nursery:
-        await nursery.start(keep_told, notifier, service.health)
+        await nursery.start(keep_told, announcer, service.health)
         await trio.sleep(seconds - 1)
         assert not ready(ear.heard())
         await trio.sleep(2)
@@ -165,10 +165,10 @@ async def test_it_does_not_wait_for_ever(
 
 
 async def test_without_spares_it_is_ready_at_once(
-    ear: Ear, notifier: Notifier, autojump_clock: trio.abc.Clock
+    ear: Ear, announcer: Announcer, autojump_clock: trio.abc.Clock
 ) -> None:
     async with trio.open_nursery() as nursery:
-        await nursery.start(keep_told, notifier, Service(keeps_spares=False).health)
+        await nursery.start(keep_told, announcer, Service(keeps_spares=False).health)
         await trio.sleep(0.1)
         assert ready(ear.heard())
         await trio.sleep(100)

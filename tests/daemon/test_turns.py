@@ -115,11 +115,17 @@ async def test_the_profile_decides_what_is_released() -> None:
             worker.outbox.send_nowait([TextDelta("Let me look.")])
             await wait_all_tasks_blocked()
             assert outcome == []
-            worker.outbox.send_nowait([RoundEnded("tool_use"), *ROUND])
+            worker.outbox.send_nowait([RoundEnded("tool_use"), *ROUND, FINISHED])
         [released] = outcome
         assert isinstance(released, list)
         stream_events += released
-    assert stream_events == [RoundEnded("tool_use"), STARTED, *ROUND[1:]]
+    assert stream_events == [
+        RoundEnded("tool_use"),
+        STARTED,
+        RoundEnded("end_turn"),
+        TextDelta("It is 42."),
+        FINISHED,
+    ]
 
 
 async def test_the_log_says_how_it_went_and_nothing_of_what_was_said() -> None:

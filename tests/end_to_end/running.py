@@ -30,10 +30,11 @@ STOP_SECONDS = 30.0
 class LoopbackProcess:
     """`python -m maxd.workers.loopback` and what it was asked."""
 
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "maxd.workers.loopback"], stdout=subprocess.PIPE, text=True
-        )
+    def __init__(self, script: Path | None = None) -> None:
+        command = [sys.executable, "-m", "maxd.workers.loopback"]
+        if script is not None:
+            command.append(f"--script={script}")
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self.base_url = self._process.stdout.readline().strip()
         self._client = httpx.Client(base_url=self.base_url)
@@ -191,8 +192,9 @@ class DaemonProcess:
 
 
 @contextmanager
-def loopback_process() -> Iterator[LoopbackProcess]:
-    model = LoopbackProcess()
+def loopback_process(script: Path | None = None) -> Iterator[LoopbackProcess]:
+    """A loopback model; `script` is a file with its replies."""
+    model = LoopbackProcess(script)
     try:
         yield model
     finally:

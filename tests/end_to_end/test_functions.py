@@ -298,6 +298,38 @@ def test_parse(client: openai.OpenAI, model: LoopbackProcess, model_id: str) -> 
     assert set(tool["input_schema"]["properties"]) == {"number", "words"}
 
 
+def test_schemas_as_libraries_write_them(client: openai.OpenAI, model: LoopbackProcess) -> None:
+    """Of zod, pydantic and OpenAPI: the CLI by itself drops such functions without a word, and
+    gives no answer of such a schema."""
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "properties": {
+            "pair": {"type": "array", "items": [{"type": "string"}, {"type": "number"}]},
+            "code": {"type": "string", "pattern": r"^[\w\-]+\-\d$", "example": "a-1"},
+            "size": {"type": "integer", "minimum": 0, "exclusiveMinimum": True},
+            "kind": {"oneOf": [{"const": "a"}], "discriminator": {"propertyName": "kind"}},
+            "when": {"type": "string", "format": "date-time", "x-order": 1},
+        },
+        "required": ["code", "code"],
+    }
+    answer = {"pair": ["x", 1], "code": "a-1", "size": 1, "kind": "a", "when": "now"}
+    prompt = directive(tool="StructuredOutput", input=answer)
+    form: Any = {"type": "json_schema", "json_schema": {"name": "it", "schema": schema}}
+    completion = client.chat.completions.create(
+        model=CHAT,
+        messages=[{"role": "user", "content": prompt}],
+        response_format=form,
+    )
+    assert json.loads(completion.choices[0].message.content or "") == answer
+    model.forget()
+    tool: Any = {"type": "function", "function": {"name": "it", "parameters": schema}}
+    client.chat.completions.create(
+        model=CHAT, messages=[{"role": "user", "content": "hi"}], tools=[tool]
+    )
+    assert [each["name"] for each in model.requests()[0]["body"]["tools"]] == [MODEL_NAME + "it"]
+
+
 def test_an_answer_is_cut_at_a_stop_text_and_after_so_many_tokens(client: openai.OpenAI) -> None:
     def ask(**fields: Any) -> Any:
         prompt = directive(words=50, pace=0.01)

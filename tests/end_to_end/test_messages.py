@@ -2,8 +2,11 @@
 
 import base64
 import json
+import os
+import subprocess
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import anthropic
 import httpx
@@ -11,7 +14,8 @@ import openai
 import pytest
 from anthropic.types import Message, TextBlock, ThinkingBlock, ToolUseBlock
 
-from tests.end_to_end.running import DaemonProcess, LoopbackProcess, directive
+from maxd.workers.loopback import environment
+from tests.end_to_end.running import DaemonProcess, LoopbackProcess, directive, real_cli
 
 if TYPE_CHECKING:
     from anthropic.types import MessageParam, ToolParam, ToolResultBlockParam
@@ -333,7 +337,10 @@ def test_history_from_elsewhere_is_given_as_it_is(
     assert told[2]["content"][0]["tool_use_id"] == told[1]["content"][-1]["id"]
 
 
-@pytest.mark.parametrize("begins", ["chat", "messages"])
+DIALECTS = ("chat", "messages", "responses")
+
+
+@pytest.mark.parametrize("begins", DIALECTS)
 def test_a_conversation_changes_its_dialect(
     claude: anthropic.Anthropic,
     client: openai.OpenAI,
@@ -346,19 +353,25 @@ def test_a_conversation_changes_its_dialect(
     for number in range(6):
         said = f"turn {number} of {begins} {directive(text=f'answer {number}')}"
         history.append({"role": "user", "content": said})
-        if (number % 2 == 0) == (begins == "chat"):
-            asked: list[ChatCompletionMessageParam] = [{"role": "system", "content": "Count."}]
-            chat = client.chat.completions.with_raw_response.create(
-                model=CHAT, messages=[*asked, *history]
-            )
-            answer: Any = chat.parse().choices[0].message.content
-            ids.add(chat.headers["x-conversation-id"])
-        else:
-            message = claude.messages.with_raw_response.create(
-                model=CHAT, max_tokens=1024, messages=history, system="Count."
-            )
-            answer = [block.to_dict() for block in message.parse().content]
-            ids.add(message.headers["x-conversation-id"])
+        reply: Any
+        match DIALECTS[(DIALECTS.index(begins) + number) % 3]:
+            case "chat":
+                system = {"role": "system", "content": "Count."}
+                reply = client.chat.completions.with_raw_response.create(
+                    model=CHAT, messages=[cast("ChatCompletionMessageParam", system), *history]
+                )
+                answer = reply.parse().choices[0].message.content
+            case "messages":
+                reply = claude.messages.with_raw_response.create(
+                    model=CHAT, max_tokens=1024, messages=history, system="Count."
+                )
+                answer = reply.parse().content[0].text
+            case _:
+                reply = client.responses.with_raw_response.create(
+                    model=CHAT, input=history, instructions="Count."
+                )
+                answer = reply.parse().output_text
+        ids.add(reply.headers["x-conversation-id"])
         history.append({"role": "assistant", "content": answer})
     (conversation,) = ids
     shared_daemon.wait_log("turn", conversation=conversation, messages=11)
@@ -465,3 +478,33 @@ def test_refusals_name_what_is_wrong(claude: anthropic.Anthropic) -> None:
     with pytest.raises(anthropic.NotFoundError) as caught:
         claude.messages.create(model="gpt-4o", max_tokens=9, messages=ask("x"))
     assert caught.value.type == "not_found_error"
+
+
+def test_claude_code_is_a_client(
+    shared_daemon: DaemonProcess, model: LoopbackProcess, tmp_path: Path
+) -> None:
+    """Its requests have every beta there is; its own tools are functions of the client's."""
+    work = tmp_path / "work"
+    work.mkdir()
+    prompt = directive(
+        replies=[
+            {"tool": "mcp__client__Bash", "input": {"command": "echo $((6*7)) > answer"}},
+            {"text": "It is written."},
+        ]
+    )
+    done = subprocess.run(
+        [real_cli(), "-p", "--model", CHAT, "--allowedTools=Bash", prompt],
+        env={
+            "PATH": os.environ["PATH"],
+            **environment(shared_daemon.base_url, str(tmp_path)),
+            "CLAUDE_CODE_MAX_RETRIES": "0",
+        },
+        cwd=work,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "It is written."), done.stderr
+    assert (work / "answer").read_text() == "42\n"
+    assert len(model.requests()) == 2

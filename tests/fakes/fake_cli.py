@@ -37,6 +37,7 @@ FAKE_CLI_WRITES       when a session's transcript is written: at_once (default),
                       after what is written (0.1 with 2.1.197), and at the end of stdin
 FAKE_CLI_UPSTREAM     if set, the answer is that of the Messages API at ANTHROPIC_BASE_URL
 FAKE_CLI_COMMAND *    what a call of the tool Bash runs, if it is allowed
+FAKE_CLI_REMARK *     what is said before such a call
 FAKE_CLI_AT *         what happens at a step: `STEP:ACTION` and more of them, separated by spaces
 
 Steps: start; ready (asked for its version, not yet answered); bind (given `initialize`, not yet
@@ -82,7 +83,13 @@ OPTIONS = {
     "--allowedTools": True,
     "--disallowedTools": True,
     "--setting-sources": True,
+    "--settings": True,
     "--strict-mcp-config": False,
+    "--mcp-config": True,
+    "--chrome": False,
+    "--no-chrome": False,
+    "--effort": True,
+    "--add-dir": True,
     "--disable-slash-commands": False,
     "--session-id": True,
     "--resume": True,

@@ -350,7 +350,8 @@ class Cli(Speech):
     def answer_tool(self, name: str) -> None:
         arguments = {"command": self.settings.get("command", "true")}
         tool = {"type": "tool_use", "id": self.new_id("toolu"), "name": name, "input": arguments}
-        if not self.round([], reason="tool_use", tool=tool):
+        remark = self.settings.get("remark", "")
+        if not self.round([remark] if remark else [], reason="tool_use", tool=tool):
             return
         if self.options.get("--tools") == "":
             said = f"No such tool available: {name}"

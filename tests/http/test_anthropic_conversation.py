@@ -275,6 +275,15 @@ def test_conversations_that_are_refused(said: tuple[object, ...]) -> None:
     assert fault.param.startswith("messages")
 
 
+def test_content_within_content_is_checked_at_its_place() -> None:
+    for wrong in (1, [{"text": CANARY}], {"type": "text"}):
+        fault = refused(request(HI, assistant(call("c1")), user(result("c1", wrong))))
+        assert (fault.status, fault.param) == (400, "messages.2.content.0.content")
+    url = {"type": "image", "source": {"type": "url", "url": CANARY}}
+    fault = refused(request(HI, assistant(call("c1")), user(result("c1", [url]))))
+    assert fault.param == "messages.2.content.0.content.0.source.type"
+
+
 def test_a_named_conversation_may_go_on_with_results() -> None:
     found = read(request(user(result("c1"), text("and"))), continues=True).turn.messages
     assert found == (

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import trio
@@ -22,6 +23,9 @@ from maxd.http.sections import is_operators
 from maxd.http.serving import serve_http
 from maxd.workers.profiles import BUILT_IN
 from tests.daemon.stand_ins import AskedPool, logger
+
+if TYPE_CHECKING:
+    from maxd.daemon.overview import Overview
 
 KEY = b"maxd-right"
 NO_KEYS = KeyRing({})
@@ -44,6 +48,10 @@ def routes() -> Iterator[tuple[str, str]]:
         turns=make_turns(),
         find_model=catalog.find,
         offered_models=catalog.offered,
+        searches=lambda profile: True,
+        replies=None,
+        # Only asked for when a page of it is.
+        overview=cast("Overview", object()),
         version="0",
         meter=Meter(NO_KEYS, Quotas()),
     )

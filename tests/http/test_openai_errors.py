@@ -20,7 +20,11 @@ from maxd.workers.faults import (
     TooLarge,
     UpstreamFault,
     UpstreamOverloaded,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamUnreachable,
     UsageLimit,
+    UseRefused,
     WorkerDied,
     WorkerStartFailed,
 )
@@ -39,7 +43,7 @@ INVALID, LIMIT, SERVER = "invalid_request_error", "rate_limit_error", "server_er
         (Forbidden("m"), 403, "permission_error", "forbidden", None, "false"),
         (TooLarge("m"), 413, INVALID, "request_too_large", None, "false"),
         (UsageLimit("m", retry_after=3600), 429, LIMIT, "rate_limit_exceeded", "3600", "false"),
-        (UsageLimit("m"), 429, LIMIT, "rate_limit_exceeded", None, "false"),
+        (UsageLimit("m", retry_after=30), 429, LIMIT, "rate_limit_exceeded", "30", None),
         (RateLimited("m"), 429, LIMIT, "rate_limit_exceeded", "10", None),
         (Overloaded("m"), 503, SERVER, "overloaded", "5", None),
         (UpstreamOverloaded("m"), 503, SERVER, "overloaded", "10", None),
@@ -48,6 +52,10 @@ INVALID, LIMIT, SERVER = "invalid_request_error", "rate_limit_error", "server_er
         (WorkerDied("m"), 502, SERVER, "worker_died", None, None),
         (ProtocolBroken("m"), 502, SERVER, "worker_protocol", None, None),
         (UpstreamFault("m"), 502, SERVER, "upstream_error", None, None),
+        (UpstreamRefused("m", status=422), 422, INVALID, "upstream_refused", None, "false"),
+        (UseRefused("m"), 403, "permission_error", "use_refused", None, "false"),
+        (UpstreamUnreachable("m"), 502, SERVER, "upstream_unreachable", "5", None),
+        (UpstreamTimeout("m"), 504, SERVER, "upstream_timeout", None, None),
         (Fault("m"), 500, SERVER, None, None, None),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Fault) else "",
@@ -95,8 +103,8 @@ def test_retry_after_is_in_whole_seconds_and_never_too_early(
 
 
 def test_the_status_of_a_single_fault_counts() -> None:
-    status, _, body = render(UpstreamFault("m", status=400, code="upstream_400"))
-    assert status == 400
+    status, _, body = render(UpstreamRefused("m", status=402))
+    assert status == 402
     assert json.loads(body)["error"]["type"] == "invalid_request_error"
 
 

@@ -67,42 +67,69 @@ def test_what_cannot_be_the_schema_of_an_object_is_refused(make: Make, value: by
     assert CANARY not in str(caught.value)
 
 
+def places(inner: object) -> list[object]:
+    return [
+        {"properties": {CANARY: {"anyOf": [inner]}}},
+        {"properties": {"a": {"type": "array", "items": {"not": inner}}}},
+        {"$defs": {"a": inner}},
+    ]
+
+
+@pytest.mark.parametrize("make", [function_schema, answer_schema])
 @pytest.mark.parametrize(
     "inner",
     [
+        5,
         {"type": CANARY},
-        {"type": []} | {"type": [5]},
+        {"type": "float"},
+        {"type": []},
+        {"type": [5]},
         {"items": CANARY},
         {"items": [CANARY]},
         {"anyOf": []},
         {"oneOf": {CANARY: 1}},
         {"allOf": [{"type": "text"}]},
-        {"enum": []},
         {"enum": CANARY},
+        {"required": True},
         {"$defs": []},
         {"not": 5},
         {"minLength": -1},
         {"maxItems": CANARY},
         {"maxItems": 1.5},
+        {"minimum": CANARY},
+        {"exclusiveMaximum": CANARY},
+        {"multipleOf": 0},
+        {"title": [CANARY]},
+        {"description": 5},
+        {"format": 5},
+        {"pattern": 5},
+        {"$ref": 5},
+    ],
+)
+def test_what_is_no_schema_is_refused_at_any_depth(make: Make, inner: object) -> None:
+    for value in places(inner):
+        with pytest.raises(BadSchema) as caught:
+            make(raw(value))
+        assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        {"enum": []},
         {"minimum": 5, "maximum": 4},
         {"minItems": 5, "maxItems": 4},
-        {"pattern": 5},
         {"$ref": f"#/$defs/{CANARY}"},
-        {"$ref": 5},
         {"$ref": "https://example.com/x.json"},
     ],
 )
-def test_an_answer_to_which_nothing_fits_is_refused_at_any_depth(inner: object) -> None:
-    for value in (
-        {"properties": {CANARY: inner}},
-        {"properties": {"a": {"type": "array", "items": {"anyOf": [inner]}}}},
-        {"$defs": {"a": inner}},
-    ):
+def test_a_form_that_no_answer_can_have_is_refused_at_any_depth(inner: object) -> None:
+    for value in places(inner):
         with pytest.raises(BadSchema) as caught:
             answer_schema(raw(value))
         assert CANARY not in str(caught.value)
-    # A function's is passed on as it is, beyond what the CLI itself looks at.
-    function_schema(raw({"properties": {CANARY: inner}}))
+        # A function may have parameters that can never be given.
+        function_schema(raw(value))
 
 
 @pytest.mark.parametrize(
@@ -116,6 +143,7 @@ def test_an_answer_to_which_nothing_fits_is_refused_at_any_depth(inner: object) 
         {"$ref": "#/$defs/a~1b%20c"},
         {"$ref": "#/prefixItems/1"},
         {"minimum": -(10**30), "maximum": 10**30},
+        {"minimum": 1, "exclusiveMinimum": True},
         {"items": [{"type": "string"}]},
         {"const": {"type": CANARY}},
     ],

@@ -5,7 +5,7 @@ from typing import Any
 
 from maxd.workers.faults import Fault
 from maxd.workers.profiles import CHAT, Profile
-from maxd.workers.protocol import Output, Protocol, Ready
+from maxd.workers.protocol import LINE_LIMIT, Output, Protocol, Ready
 from maxd.workers.turn import Message, Text, Turn
 
 NOW = 4_102_444_000.0
@@ -72,8 +72,8 @@ READY = answer("ready", version="2.1.330")
 WHOLE = start() + text("hello") + stop() + result()
 
 
-def ready(profile: Profile = CHAT, **options: int) -> Protocol:
-    protocol = Protocol(profile, clock=lambda: NOW, **options)
+def ready(profile: Profile = CHAT, *, line_limit: int = LINE_LIMIT) -> Protocol:
+    protocol = Protocol(profile, clock=lambda: NOW, line_limit=line_limit)
     protocol.ask_ready()
     assert protocol.feed(READY) == [Ready("2.1.330")]
     return protocol

@@ -13,11 +13,12 @@ from msgspec import Struct
 
 from maxd.workers.cli import bundled_cli
 from maxd.workers.faults import Fault
+from maxd.workers.launch import Launch
 from maxd.workers.loopback import Error, Limit, LoopbackModel, Reply, Request, Usage, environment
 from maxd.workers.profiles import CHAT, Profile
 from maxd.workers.tree import MARKER
 from maxd.workers.turn import Event, Finished, Message, Part, Text, TextDelta, Turn
-from maxd.workers.worker import Ended, Launch, Readiness, Worker
+from maxd.workers.worker import Ended, Readiness, Worker
 
 MODEL = "claude-sonnet-4-5"
 FAKE_CLI = Path(__file__).parents[1] / "fakes" / "fake_cli.py"
@@ -113,6 +114,10 @@ class Rig:
         """The turn fails, in one of the ways of FAILURES."""
         raise NotImplementedError
 
+    def stop(self, reason: str) -> None:
+        """Each message of the model is "as far as " and ends with this stop reason."""
+        raise NotImplementedError
+
     def cut(self, tokens: int) -> None:
         """The model's stream is cut after `tokens` of "one two three four"; what follows is the
         answer "second answer"."""
@@ -140,6 +145,10 @@ class FakeRig(Rig):
 
     def fail(self, kind: str) -> None:
         self.knob("ANSWER", kind)
+
+    def stop(self, reason: str) -> None:
+        self.knob("ANSWER", reason)
+        self.knob("TEXT", "as far as ")
 
     def cut(self, tokens: int) -> None:
         self.knob("ANSWER", f"cut={tokens}")
@@ -194,6 +203,9 @@ class RealRig(Rig):
             assert kind == "too_long"
             words = "prompt is too long: 210000 tokens > 200000 maximum"
             self.replies = [Reply(error=Error(400, message=words))]
+
+    def stop(self, reason: str) -> None:
+        self.replies = [Reply(text="as far as ", stop_reason=reason)]
 
     def cut(self, tokens: int) -> None:
         # With a pace, because what is still in the socket when it is cut is lost.

@@ -5,11 +5,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
+from maxd.workers import messages as wire
 from maxd.workers.binding import binding, import_groups
 from maxd.workers.functions import Names
 from maxd.workers.profiles import AGENT, CHAT, Profile
-from maxd.workers.turn import Image, Message, Part, Text, Turn
+from maxd.workers.turn import Image, Message, Part, Text, ToolCall, Turn
 
 
 def user(*parts: Part | str) -> Message:
@@ -108,3 +110,15 @@ def test_no_text_of_a_user_is_a_command_or_names_a_file_of_this_machine(
         content = group[-1]["message"]["content"]
         assert content[-1] == {"type": "text", "text": ""}
         assert {"type": "text", "text": text} in content[:-1]
+
+
+def test_no_json_of_a_clients_ends_a_line_early() -> None:
+    called = ToolCall("a", "f", '{\n "a": 1,\r\n "b": "x\\ny"}')
+    history = user("one"), Message("assistant", (called,)), user("two")
+    written = b"".join(import_groups(history, "sonnet", Names(["f"])))
+    lines = [json.loads(line) for line in written.splitlines()]
+    assert len(lines) == 3
+    assert lines[1]["message"]["content"][0]["input"] == {"a": 1, "b": "x\ny"}
+    asked = replace(turn(user("one")), schema='{\n "type": "object"\r}')
+    bound = wire.encode(wire.AskLine("bind", binding(CHAT, asked, functions=False)))
+    assert len(bound.splitlines()) == 1

@@ -126,6 +126,7 @@ def test_the_environment_of_a_tree() -> None:
     base = {
         "HOME": "/home/someone",
         "MAXD_API_KEY": "secret",
+        "TELEGRAM_BOT_TOKEN": "secret",
         MARKER: "outer/1",
         "CLAUDECODE": "1",
         "CLAUDE_CODE_ENTRYPOINT": "cli",

@@ -1,8 +1,11 @@
 """What a profile makes of the command line."""
 
 import pytest
+from msgspec.structs import replace
 
 from maxd.workers.profiles import AGENT, BUILT_IN, CHAT, DEFAULT, Profile, command_line
+
+WITH_MCP = replace(CHAT, name="servers", mcp="/m.json")
 
 
 @pytest.mark.parametrize("profile", BUILT_IN.values(), ids=BUILT_IN)
@@ -40,7 +43,43 @@ def test_chat_has_no_tools_and_nothing_of_the_users_own() -> None:
 
 def test_agent_is_as_the_user_has_set_it_up() -> None:
     argv = command_line("claude", AGENT, "sonnet")
-    assert not [word for word in argv if word.startswith(("--tools", "--setting", "--strict"))]
+    assert "--setting-sources=user,project,local" in argv
+    assert not [word for word in argv if word.startswith(("--tools", "--strict", "--no-chrome"))]
+
+
+@pytest.mark.parametrize("profile", [AGENT, replace(CHAT, tools=("Read",)), WITH_MCP])
+def test_the_cli_asks_for_every_tool(profile: Profile) -> None:
+    argv = command_line("claude", profile, "sonnet")
+    assert '--settings={"permissions":{"ask":["*"]}}' in argv
+    assert profile.persists
+    assert not profile.resettable
+
+
+def test_everything_of_a_profile_is_on_the_command_line() -> None:
+    profile = replace(
+        WITH_MCP,
+        tools=("Read", "Bash"),
+        settings=("project",),
+        browser="on",
+        effort="low",
+        directories=("/a b", "/c"),
+        deny=("WebFetch", "Bash(git *)", "Read(/etc/**)", "Edit(~/x)", "Bash(a, b)", 'Bash("x")'),
+    )
+    assert command_line("claude", profile, "sonnet")[9:] == [
+        "--setting-sources=project",
+        "--tools=Read,Bash",
+        '--settings={"permissions":{"ask":["*"]}}',
+        "--strict-mcp-config",
+        "--mcp-config=/m.json",
+        "--chrome",
+        "--effort=low",
+        "--add-dir=/a b",
+        "--add-dir=/c",
+        "--disallowedTools=WebFetch",
+        "--disallowedTools=Bash(git *)",
+        "--disallowedTools=Read(//etc/**)",
+        "--disallowedTools=Edit(~/x)",
+    ]
 
 
 @pytest.mark.parametrize("profile", BUILT_IN.values(), ids=BUILT_IN)

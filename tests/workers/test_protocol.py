@@ -171,8 +171,9 @@ def test_a_result_before_any_turn_means_nothing() -> None:
         (api("content_block_start", content_block=block("a")), [TextDelta("a")]),
         (api("content_block_start", content_block=block("")), []),
         (
+            # The input has yet to come, and the call is told when it is whole.
             api("content_block_start", content_block={"type": "tool_use", "name": "Bash"}),
-            [ToolStarted("Bash")],
+            [],
         ),
         (
             api("content_block_delta", delta={"type": "thinking_delta", "thinking": "hm"}),

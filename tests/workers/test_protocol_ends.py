@@ -14,7 +14,8 @@ from maxd.workers.faults import (
     ContextTooLong,
     Fault,
     ProtocolBroken,
-    UpstreamFault,
+    UpstreamRefused,
+    UpstreamUnreachable,
     UsageLimit,
     WorkerDied,
 )
@@ -57,11 +58,11 @@ from tests.workers.printed import (
 @pytest.mark.parametrize(
     ("fields", "kind"),
     [
-        ({"api_error_status": 400, "result": "API Error: 400 CANARY"}, UpstreamFault),
+        ({"api_error_status": 400, "result": "API Error: 400 CANARY"}, UpstreamRefused),
         ({"api_error_status": 401, "result": "Failed to authenticate CANARY"}, BackendUnavailable),
         ({"result": "Prompt is too long CANARY"}, ContextTooLong),
         ({"result": "Not logged in · Please run /login CANARY"}, BackendUnavailable),
-        ({"terminal_reason": "api_error", "result": "CANARY"}, UpstreamFault),
+        ({"terminal_reason": "api_error", "result": "CANARY"}, UpstreamUnreachable),
         ({"subtype": "error_during_execution", "errors": ["CANARY"]}, WorkerDied),
     ],
 )

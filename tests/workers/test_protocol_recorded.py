@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maxd.workers.faults import (
-    UpstreamFault,
+    UpstreamRefused,
     UsageLimit,
 )
 from maxd.workers.profiles import (
@@ -126,7 +126,7 @@ READ: dict[str, list[object]] = {
         TextDelta("I"),
         TextDelta(" will"),
         TextDelta(" look."),
-        ToolStarted("Bash"),
+        ToolStarted("Bash", "touch made.txt && echo hi"),
         RoundEnded("tool_use"),
         RoundStarted(MODEL, Usage(13452, output_tokens=1)),
         ThinkingDelta("That"),
@@ -141,7 +141,7 @@ READ: dict[str, list[object]] = {
     "subagent": [
         RoundStarted(MODEL, Usage(13036, output_tokens=1)),
         TextDelta("Delegating."),
-        ToolStarted("Task"),
+        ToolStarted("Task", "count"),
         RoundEnded("tool_use"),
         RoundStarted(MODEL, Usage(13312, output_tokens=1)),
         TextDelta("Three."),
@@ -172,7 +172,7 @@ READ: dict[str, list[object]] = {
         AccountLimit("rejected", "five_hour", None, 4102444800.0),
         (UsageLimit, "usage limit of the account reached"),
     ],
-    "bad_request": [(UpstreamFault, "the service refused the conversation as invalid")],
+    "bad_request": [(UpstreamRefused, "the service refused the conversation as invalid")],
 }
 
 

@@ -14,6 +14,7 @@ import trio
 
 from maxd.workers.cli import login_state
 from maxd.workers.faults import Fault, SessionLost, WorkerDied, WorkerStartFailed
+from maxd.workers.launch import Launch
 from maxd.workers.profiles import AGENT, CHAT, Profile
 from maxd.workers.sessions import (
     check_resumable,
@@ -23,7 +24,6 @@ from maxd.workers.sessions import (
     wait_written,
 )
 from maxd.workers.turn import Event, Finished, Image, Part, Text, TextDelta, TurnRecord
-from maxd.workers.worker import Launch
 from tests.workers.rig import FakeRig, Life, RealRig, Rig, start_worker, turn
 
 UNKNOWN = "0e984725-c51c-4bf4-9960-e1c80e27aba0"
@@ -405,7 +405,7 @@ async def test_what_has_no_tools_or_no_turn_leaves_nothing(rig: Rig) -> None:
             if profile is CHAT:
                 async with life.assign(turn(("user", "hello"))) as inbox:
                     assert [piece async for piece in inbox]
-                assert (life.worker.session, life.worker.record.last_line) == (None, None)
+                assert (life.worker.record.session, life.worker.record.last_line) == (None, None)
                 assert life.worker.record.context_window == 200_000
             life.worker.kill_nowait()
             await life.wait_ended()

@@ -17,7 +17,10 @@ from maxd.workers.faults import (
     TooLarge,
     UpstreamFault,
     UpstreamOverloaded,
+    UpstreamRefused,
+    UpstreamUnreachable,
     UsageLimit,
+    UseRefused,
     WorkerDied,
 )
 from maxd.workers.profiles import AGENT, CHAT, Profile
@@ -265,16 +268,16 @@ async def test_a_turn_whose_reader_goes_away_dies(rig: Rig) -> None:
 
 
 FAILURES: dict[str, tuple[type[Fault], int]] = {
-    "400": (UpstreamFault, 400),
+    "400": (UpstreamRefused, 400),
     "401": (BackendUnavailable, 503),
-    "403": (UpstreamFault, 403),
+    "403": (UseRefused, 403),
     "404": (ModelNotFound, 404),
     "413": (TooLarge, 413),
     "429": (RateLimited, 429),
     "limit": (UsageLimit, 429),
     "500": (UpstreamFault, 502),
     "529": (UpstreamOverloaded, 503),
-    "unreachable": (UpstreamFault, 502),
+    "unreachable": (UpstreamUnreachable, 502),
     "logged_out": (BackendUnavailable, 503),
     "too_long": (ContextTooLong, 400),
 }
@@ -296,6 +299,18 @@ async def test_a_failure_gives_its_fault(rig: Rig, kind: str) -> None:
         assert 3000 < outcome.fault.retry_after <= 3601
 
 
+@pytest.mark.parametrize("reason", ["max_tokens", "refusal"])
+async def test_an_answer_that_is_cut_short_or_refused_is_finished(rig: Rig, reason: str) -> None:
+    rig.stop(reason)
+    outcome = await run_turn(rig, turn(("user", "hello")))
+    assert outcome.finished.stop_reason == reason
+    # The CLI asks the model to go on, 3 times after max_tokens and once (2.1.330) or never
+    # (2.1.197) after a refusal.
+    rounds = [event for event in outcome.events if isinstance(event, RoundStarted)]
+    assert len(rounds) == 4 if reason == "max_tokens" else len(rounds) in (1, 2)
+    assert outcome.text == "as far as " * len(rounds)
+
+
 async def test_a_tool_is_allowed_and_runs(rig: Rig) -> None:
     made = rig.home / "made here"
     rig.use_tool("Bash", f"touch '{made}'")
@@ -303,7 +318,7 @@ async def test_a_tool_is_allowed_and_runs(rig: Rig) -> None:
     kinds = [type(event) for event in outcome.events if not isinstance(event, TextDelta)]
     one_round = [RoundStarted, RoundEnded]
     assert kinds == [RoundStarted, ToolStarted, RoundEnded, *one_round, Finished]
-    assert ToolStarted("Bash") in outcome.events
+    assert [e.name for e in outcome.events if isinstance(e, ToolStarted)] == ["Bash"]
     assert [event for event in outcome.events if isinstance(event, RoundEnded)] == [
         RoundEnded("tool_use"),
         RoundEnded("end_turn"),

@@ -12,7 +12,7 @@ import trio.testing
 from maxd.workers.faults import (
     Fault,
     ProtocolBroken,
-    UpstreamFault,
+    UpstreamUnreachable,
     WorkerDied,
     WorkerStartFailed,
 )
@@ -268,7 +268,7 @@ async def test_a_stream_that_is_cut(fake: FakeRig, version: str, tokens: int) ->
 
 @pytest.mark.parametrize("version", ["2.1.330", "2.1.197"])
 @pytest.mark.parametrize(
-    ("kind", "fault"), [("lost=2", UpstreamFault), ("unreachable", UpstreamFault)]
+    ("kind", "fault"), [("lost=2", UpstreamUnreachable), ("unreachable", UpstreamUnreachable)]
 )
 async def test_a_service_that_cannot_be_reached(
     fake: FakeRig, version: str, kind: str, fault: type[Fault]

@@ -1,0 +1,294 @@
+"""What is claimed of the dialect of chat completions."""
+
+from typing import Any
+
+from maxd.http.openai_fields import FIELDS
+from tests.end_to_end.conformance.checks import (
+    CHAT_MODEL,
+    PDF,
+    PNG,
+    SCHEMA,
+    Check,
+    Dialect,
+    honoured,
+    ignored,
+    refused,
+)
+from tests.end_to_end.running import directive
+
+TOOL: dict[str, Any] = {"type": "function", "function": {"name": "weather", "parameters": SCHEMA}}
+CALL: dict[str, Any] = {"type": "tool_use", "name": "mcp__client__weather", "input": {"city": "X"}}
+CALLS = directive(blocks=[CALL, CALL])
+THINKS = directive(blocks=[{"type": "thinking", "text": "hm"}, {"type": "text", "text": "yes"}])
+STRUCTURED = directive(
+    replies=[{"tool": "StructuredOutput", "input": {"city": "X"}}, {"text": "Done."}]
+)
+
+
+def least(text: str) -> dict[str, Any]:
+    return {"model": CHAT_MODEL, "messages": [{"role": "user", "content": text}]}
+
+
+def said(*parts: dict[str, Any]) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": list(parts)}]}
+
+
+def given(*blocks: dict[str, Any]) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": list(blocks)}]}
+
+
+def finished(reason: str, **message: Any) -> dict[str, Any]:
+    return {"choices": [{"finish_reason": reason, "message": message}]}
+
+
+def error(kind: str, param: str | None = None, **fields: Any) -> dict[str, Any]:
+    return {"error": {"type": kind, **({"param": param} if param else {}), **fields}}
+
+
+def turned_down(name: str, value: Any) -> Check:
+    return refused(
+        "fields",
+        f"`{name}`",
+        note=FIELDS[name].note,
+        body={name: value},
+        reply=error("invalid_request_error", name),
+    )
+
+
+CHECKS: tuple[Check, ...] = (
+    honoured("fields", "`messages`", ask="Hello", upstream=given({"text": "Hello"})),
+    honoured("fields", "`model`", body={"model": "haiku:chat"}, reply={"model": "haiku:chat"}),
+    honoured("fields", "`stream`", body={"stream": True}, events=("role", "content", "stop")),
+    honoured(
+        "fields",
+        "`stream_options`",
+        note="`include_usage`",
+        body={"stream": True, "stream_options": {"include_usage": True}},
+        events=("stop", "usage"),
+    ),
+    honoured(
+        "fields",
+        "`tools`",
+        note="functions",
+        body={"tools": [TOOL]},
+        upstream={"tools": [{"name": "weather", "input_schema": {"properties": {"city": {}}}}]},
+    ),
+    honoured(
+        "fields",
+        "`tool_choice`",
+        note=FIELDS["tool_choice"].note,
+        ask=CALLS,
+        body={"tools": [TOOL], "tool_choice": "required"},
+        reply=finished("tool_calls"),
+    ),
+    honoured(
+        "fields",
+        "`parallel_tool_calls`",
+        ask=CALLS,
+        body={"tools": [TOOL], "parallel_tool_calls": False},
+        reply=finished("tool_calls"),
+    ),
+    honoured(
+        "fields",
+        "`response_format`",
+        note=FIELDS["response_format"].note,
+        ask=STRUCTURED,
+        body={
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "n", "schema": SCHEMA},
+            }
+        },
+        reply=finished("stop", content='{"city":"X"}'),
+    ),
+    honoured(
+        "fields",
+        "`reasoning_effort`",
+        note=FIELDS["reasoning_effort"].note,
+        body={"reasoning_effort": "high"},
+        upstream={"output_config": {"effort": "high"}},
+    ),
+    *(
+        honoured(
+            "fields",
+            f"`{name}`",
+            note=FIELDS[name].note,
+            ask=directive(words=400),
+            body={name: 10},
+            reply=finished("length"),
+        )
+        for name in ("max_tokens", "max_completion_tokens")
+    ),
+    honoured(
+        "fields",
+        "`stop`",
+        note=FIELDS["stop"].note,
+        ask=directive(words=20),
+        body={"stop": ["word3"]},
+        reply=finished("stop", content="word1 word2"),
+    ),
+    honoured(
+        "fields",
+        "`verbosity`",
+        note=FIELDS["verbosity"].note,
+        body={"verbosity": "low"},
+    ),
+    turned_down("n", 2),
+    turned_down("functions", [{"name": "f"}]),
+    turned_down("function_call", {"name": "f"}),
+    turned_down("logprobs", True),
+    turned_down("top_logprobs", 2),
+    turned_down("logit_bias", {"1": 1}),
+    turned_down("audio", {"voice": "alloy"}),
+    turned_down("modalities", ["text", "audio"]),
+    turned_down("web_search_options", {"search_context_size": "low"}),
+    ignored("temperature", 0.5),
+    ignored("top_p", 0.5),
+    ignored("presence_penalty", 0.5),
+    ignored("frequency_penalty", 0.5),
+    ignored("seed", 1),
+    ignored("user", "u"),
+    ignored("safety_identifier", "u"),
+    ignored("metadata", {"a": "b"}),
+    ignored("store", False),
+    ignored("prompt_cache_key", "k"),
+    ignored("prompt_cache_retention", "24h"),
+    ignored("service_tier", "auto"),
+    ignored("prediction", {"type": "content", "content": "x"}),
+    honoured(
+        "content",
+        "`text`",
+        body=said({"type": "text", "text": "Hi"}),
+        upstream=given({"text": "Hi"}),
+    ),
+    honoured(
+        "content",
+        "`image_url`, data",
+        body=said(
+            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}},
+            {"type": "text", "text": "?"},
+        ),
+        upstream=given({"type": "image"}),
+    ),
+    refused(
+        "content",
+        "`image_url`, http",
+        note="nothing is fetched",
+        body=said({"type": "image_url", "image_url": {"url": "http://x/y.png"}}),
+        reply=error("invalid_request_error", "messages[0].content[0].image_url.url"),
+    ),
+    honoured(
+        "content",
+        "`file`, data",
+        body=said(
+            {
+                "type": "file",
+                "file": {"filename": "a", "file_data": f"data:application/pdf;base64,{PDF}"},
+            },
+            {"type": "text", "text": "?"},
+        ),
+        upstream=given({"type": "document"}),
+    ),
+    refused(
+        "content",
+        "`input_audio`",
+        body=said({"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}),
+        reply=error("invalid_request_error"),
+    ),
+    honoured(
+        "content",
+        "`tool_calls`, role `tool`",
+        body={
+            "messages": [
+                {"role": "user", "content": "x"},
+                {
+                    "role": "assistant",
+                    "tool_calls": [
+                        {
+                            "id": "c1",
+                            "type": "function",
+                            "function": {"name": "f", "arguments": "{}"},
+                        }
+                    ],
+                },
+                {"role": "tool", "tool_call_id": "c1", "content": "sun"},
+            ]
+        },
+        upstream=given({"type": "tool_result", "tool_use_id": "c1"}),
+    ),
+    honoured(
+        "events",
+        "text",
+        ask="Hello",
+        body={"stream": True},
+        events=("role", "content", "stop", "[DONE]"),
+    ),
+    honoured(
+        "events",
+        "thinking",
+        note="`reasoning_content`",
+        ask=THINKS,
+        body={"stream": True},
+        events=("reasoning_content", "content", "stop"),
+    ),
+    honoured(
+        "events",
+        "calls",
+        ask=CALLS,
+        body={"stream": True, "tools": [TOOL]},
+        events=("tool_calls", "tool_calls"),
+    ),
+    honoured(
+        "events",
+        "errors in the middle",
+        note="and no `[DONE]`",
+        ask=directive(words=40, pace=0.02, cut=30),
+        body={"stream": True},
+        events=("content", "error"),
+    ),
+    honoured(
+        "errors",
+        "404 `model_not_found`",
+        body={"model": "gpt-4o"},
+        status=404,
+        reply=error("invalid_request_error", "model", code="model_not_found"),
+    ),
+    honoured(
+        "errors",
+        "403",
+        note="a web page, or another host",
+        headers={"origin": "http://evil.example"},
+        status=403,
+        reply=error("permission_error"),
+    ),
+    honoured(
+        "errors",
+        "429",
+        ask=directive(error=429),
+        status=429,
+        reply=error("rate_limit_error"),
+    ),
+    honoured(
+        "errors",
+        "503 overloaded",
+        ask=directive(error=529),
+        status=503,
+        reply=error("server_error", code="overloaded"),
+    ),
+    honoured(
+        "endpoints",
+        "`GET /v1/models`, `/v1/models/{id}`",
+        method="GET",
+        path="/v1/models",
+        reply={"object": "list", "data": [{"object": "model"}]},
+    ),
+)
+
+CHAT = Dialect(
+    name="chat",
+    title="OpenAI chat completions",
+    path="/v1/chat/completions",
+    fields=tuple(FIELDS),
+    least=least,
+    checks=CHECKS,
+)
