@@ -36,6 +36,7 @@ from maxd.daemon.reply_store import Keep
 from maxd.daemon.sd_notify import Announcer
 from maxd.daemon.settings import Config
 from maxd.daemon.slots import Key, Limits
+from maxd.daemon.status_parts import limits_of, notifications_of
 from maxd.daemon.stored_replies import StoredReplies
 from maxd.daemon.transcripts import Transcripts
 from maxd.daemon.turns import Turns
@@ -239,6 +240,8 @@ async def run(
         chronicle=chronicle,
         metrics=metrics,
         observer=observer,
+        limits=lambda: limits_of(account.view()),
+        notifications=lambda: notifications_of(notifier.state()),
     )
     # Without a file to read again, as in a demo, what is in force stays.
     reloading = Reloading(config, load or (lambda: config), apply, log, tell)

@@ -82,6 +82,7 @@ PURE = (
     "http/credentials.py",
     "http/account_headers.py",
     "daemon/status.py",
+    "daemon/status_parts.py",
     "daemon/status_table.py",
     "daemon/turn_facts.py",
     "http/anthropic_body.py",
