@@ -24,7 +24,10 @@ _PROFILE_EXAMPLE = {
     "directories": ("~/notes",),
     "confine": True,
 }
-_MODELS_EXAMPLE = '# "gpt-4o" = "sonnet"'
+_EXAMPLES = {
+    "models": '# "gpt-4o" = "sonnet"',
+    "keys": '# laptop = { hash = "…", max_concurrent = 4, requests_per_minute = 60 }',
+}
 
 
 def example_toml() -> str:
@@ -39,7 +42,7 @@ def example_toml() -> str:
         for setting in members:
             lines += [f"# {setting.description}", f"# Allowed: {setting.allowed}."]
             lines.append(
-                _MODELS_EXAMPLE
+                _EXAMPLES[setting.table]
                 if setting.key is None
                 else f"#{setting.key} = {_toml(setting.default)}"
             )

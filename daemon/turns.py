@@ -293,6 +293,7 @@ class Turns:
         self._on_fault = on_fault
         self._running: dict[TurnStream, str] = {}  # With the id of the request.
         self.most_running = 0  # At once.
+        self.refusal: Fault | None = None  # Why no turn may begin.
         self._idle = trio.Event()
         self._idle.set()
 
@@ -308,10 +309,6 @@ class Turns:
             for stream, request_id in self._running.items()
             if (worker := stream.watch.worker) is not None
         }
-
-    def has_tools(self, profile: str) -> bool:
-        """Whether the workers of `profile` have the CLI's own tools."""
-        return self._profiles[profile].has_tools
 
     def stop(self, fault: Fault) -> None:
         """End every running turn with `fault`."""
@@ -353,8 +350,11 @@ class Turns:
         """Run `turn`, of the conversation `conversation_id` if that is given, in its profile's mode
         or `streaming`; `dialect` and `key`, an API key's name, are for the log. Leaving the block
         before Finished, or by an exception, kills its worker, or lets it finish without its client
-        where the profile says so. Raises what `AccountGate.check` and `Conversations.claim` do.
+        where the profile says so. Raises the `refusal`, and what
+        `AccountGate.check` and `Conversations.claim` do.
         """
+        if self.refusal is not None:
+            raise copy(self.refusal)
         self.gate.check(turn.model)
         profile = self._profiles[turn.profile]
         if turn.functions and profile.with_functions != profile.name:
