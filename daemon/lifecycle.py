@@ -25,11 +25,16 @@ async def drain_on_signal(
     drain_seconds: float,
     stop_serving: Callable[[], None],
     log: FilteringBoundLogger,
+    on_stopping: Callable[[], None] = lambda: None,
+    settle_seconds: float = 0.0,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Wait for SIGTERM or SIGINT, then drain: refuse new requests, let running turns finish for
     `drain_seconds`, tell the rest, and call `stop_serving`. Does not return: it listens for the
     second signal until it is cancelled.
+
+    `on_stopping` is called first, and what arrives in the `settle_seconds` after it is still
+    served: the requests on connections that were accepted before it stopped the accepting.
 
     Raises Stopped at a second signal, whatever is still running.
     """
@@ -39,8 +44,11 @@ async def drain_on_signal(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_stop_at_once, signals)
             log.info("stopping", signal=signal.Signals(first).name, running=turns.running)
+            on_stopping()
+            await trio.sleep(settle_seconds)
             fault = Overloaded("maxd is stopping; try again when it is back")
-            pool.close(fault, for_good=True)
+            # Not yet the pool: it would refuse the turns that wait for a worker too.
+            turns.refusal = fault
             with trio.move_on_after(max(0.0, drain_seconds - FAREWELL_SECONDS)):
                 await turns.wait_idle()
             if turns.running:
@@ -48,6 +56,7 @@ async def drain_on_signal(
                 turns.stop(fault)
             with trio.move_on_after(FAREWELL_SECONDS):
                 await turns.wait_idle()
+            pool.close(fault, for_good=True)
             stop_serving()
 
 

@@ -1,34 +1,41 @@
 """The command line and the composition root: the only module that joins the daemon to its front."""
 
 import argparse
-import ipaddress
 import os
 import resource
-import socket
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon import config as configuration
+from maxd.daemon import doctor, key_command, key_file, service_command
 from maxd.daemon.catalog import Catalog
 from maxd.daemon.channels import TELEGRAM_CHAT, TELEGRAM_TOKEN, Channel, open_channels
 from maxd.daemon.config import ConfigError
 from maxd.daemon.demo import Demo
+from maxd.daemon.inherited import NotASocket
+from maxd.daemon.key_costs import KeyCosts
+from maxd.daemon.keys import KeyRing
 from maxd.daemon.ledger import Ledger, StateError
 from maxd.daemon.lifecycle import Stopped
 from maxd.daemon.logs import configure, get_logger
 from maxd.daemon.notices import Message, trial_notice
 from maxd.daemon.notify import Notifier
+from maxd.daemon.quotas import Quotas
+from maxd.daemon.sd_notify import VARIABLES, Announcer
 from maxd.daemon.service import limits, run
 from maxd.daemon.settings import Config
 from maxd.daemon.settings_doc import example_toml
 from maxd.daemon.status_command import KEY_VARIABLE, add_parser, status_command
-from maxd.http.server import PortTaken, open_sockets
+from maxd.http.listeners import Listeners, SocketTaken, open_listeners
+from maxd.http.server import PortTaken
 from maxd.http.serving import serve_http
 from maxd.workers.faults import ModelNotFound
 from maxd.workers.process import sweep_marked
@@ -46,6 +53,14 @@ WANTED_FILES = 65536
 # Variables that begin like those of settings.
 NOT_SETTINGS = frozenset({MARKER, KEY_VARIABLE})
 
+# Accepted just before a restart, a request has this long to arrive and still be served.
+HANDOVER_SECONDS = 0.25
+
+EXPOSED = (
+    "{address} can be reached from other machines, and whoever connects has a shell as you. Listen "
+    "on 127.0.0.1 (server.host), or make an API key first: maxd key new NAME."
+)
+
 Serving = Callable[[], Awaitable[None]]
 
 
@@ -58,10 +73,16 @@ def main(argv: list[str] | None = None) -> int:
         case "config":
             print(example_toml(), end="")
             return 0
+        case "service":
+            return _configured(options.config, partial(service_command.service, options))
+        case "doctor":
+            return doctor.doctor(options, partial(_load, options.config, {}))
+        case "key":
+            return _configured(options.config, partial(key_command.key, options))
         case "notify-test":
-            return notify_test(options.config)
+            return _configured(options.config, notify_test)
         case "status":
-            return status(options)
+            return _configured(options.config, partial(status, options))
         case _:
             overrides = {
                 "server.host": options.host,
@@ -69,6 +90,21 @@ def main(argv: list[str] | None = None) -> int:
                 "log.format": options.log_format,
             }
             return serve(options.config, overrides)
+
+
+def _load(path: Path | None, overrides: Mapping[str, object]) -> Config:
+    """The configuration with all keys. Raises ConfigError."""
+    config = configuration.load(path, os.environ, overrides, not_settings=NOT_SETTINGS)
+    return key_file.with_key_file(config, key_file.key_file(path))
+
+
+def _configured(path: Path | None, command: Callable[[Config], int]) -> int:
+    """Run a command that needs the configuration. Returns its exit code."""
+    try:
+        config = _load(path, {})
+    except ConfigError as error:
+        return _fail(EX_CONFIG, *error.problems)
+    return command(config)
 
 
 def serve_alias(argv: list[str] | None = None) -> int:
@@ -82,28 +118,24 @@ def serve_alias(argv: list[str] | None = None) -> int:
 def serve(path: Path | None, overrides: Mapping[str, object]) -> int:
     """Load the configuration and serve until told to stop. Returns an exit code."""
     try:
-        config = configuration.load(path, os.environ, overrides, not_settings=NOT_SETTINGS)
+        load = partial(_load, path, overrides)
+        config = load()
         limits(config, Catalog(config.models, config.make_profiles()))
         channels = open_channels(config.notify, os.environ)
     except ConfigError as error:
         return _fail(EX_CONFIG, *error.problems)
     except ModelNotFound as error:
         return _fail(EX_CONFIG, f"pool.warm: {error.message}")
-    if not is_loopback(config.server.host):
-        return _fail(
-            EX_CONFIG,
-            f"server.host: {config.server.host} is reachable from other machines. maxd serves a "
-            "shell to whoever can connect, and has no API keys yet: listen on 127.0.0.1.",
-        )
     configure(config.log.format, config.log.level, environ=os.environ)
-    return _guarded(config, os.environ, None, channels)
+    # Until the daemon listens for it, and in no other process: a handler does not outlive an exec.
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
+    return _guarded(config, os.environ, None, channels, load)
 
 
-def notify_test(path: Path | None) -> int:
+def notify_test(config: Config) -> int:
     """Send one notice through every channel and print what has become of it. Returns 0 if all
     have taken it."""
     try:
-        config = configuration.load(path, os.environ, {}, not_settings={MARKER})
         channels = open_channels(config.notify, os.environ)
     except ConfigError as error:
         return _fail(EX_CONFIG, *error.problems)
@@ -119,12 +151,8 @@ def notify_test(path: Path | None) -> int:
     return 0 if all(failure is None for _, failure in outcomes) else 1
 
 
-def status(options: argparse.Namespace) -> int:
+def status(options: argparse.Namespace, config: Config) -> int:
     """Show how the running daemon is. Returns an exit code."""
-    try:
-        config = configuration.load(options.config, os.environ, {}, not_settings=NOT_SETTINGS)
-    except ConfigError as error:
-        return _fail(EX_CONFIG, *error.problems)
     return status_command(
         config, os.environ, url=options.url, watch=options.watch, as_json=options.json
     )
@@ -138,72 +166,99 @@ def demo(port: int | None) -> int:
         return _guarded(config, show.environment, show)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can connect to `host`."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _guarded(
     config: Config,
     environment: Mapping[str, str],
     show: Demo | None,
     channels: Sequence[Channel] = (),
+    load: Callable[[], Config] | None = None,
 ) -> int:
     """Take the lock and the port, run, and give both back."""
     log = get_logger("maxd")
     code = 0
     try:
         with Ledger(config.state_directory()) as ledger:
-            sockets = _listen(config, show)
+            listeners = _listen(config, environment, show)
+            if not config.keys and (exposed := listeners.exposed):
+                listeners.close()
+                return _fail(EX_CONFIG, EXPOSED.format(address=exposed))
             try:
-                trio.run(_everything, config, environment, ledger, sockets, log, show, channels)
+                trio.run(
+                    _everything, config, environment, ledger, listeners, log, show, channels, load
+                )
             except* Stopped:
                 code = EX_INTERRUPTED
+            finally:
+                listeners.close()
     except StateError as error:
         return _fail(EX_TEMPFAIL, str(error))
     except PortTaken as error:
         return _fail(EX_UNAVAILABLE, f"{error}; choose another with --port or server.port.")
+    except (SocketTaken, NotASocket) as error:
+        return _fail(EX_UNAVAILABLE, str(error))
     except OSError as error:
         return _fail(EX_CANTCREAT, f"cannot start: {error.strerror or error}")
     return code
 
 
-def _listen(config: Config, show: Demo | None) -> list[socket.socket]:
+def _listen(config: Config, environment: Mapping[str, str], show: Demo | None) -> Listeners:
     try:
-        return open_sockets(config.server.host, config.server.port)
+        return open_listeners(config.server, environment)
     except PortTaken:
         if show is None or show.port_is_wanted:
             raise
-        return open_sockets(config.server.host, 0)
+        return open_listeners(msgspec.structs.replace(config.server, port=0), {})
 
 
 async def _everything(
     config: Config,
     environment: Mapping[str, str],
     ledger: Ledger,
-    sockets: list[socket.socket],
+    listeners: Listeners,
     log: FilteringBoundLogger,
     show: Demo | None,
     channels: Sequence[Channel],
+    load: Callable[[], Config] | None,
 ) -> None:
     _raise_file_limit()
     for earlier in ledger.earlier:
         swept = await sweep_marked(earlier.id)
         log.warning("an earlier run did not end cleanly", processes_killed=len(swept))
     ledger.mark_swept()
-    where = f"http://{config.server.host}:{sockets[0].getsockname()[1]}"
-    front = partial(serve_http, config.server, sockets, version("maxd"), log)
+    announcer = Announcer(environment)
+    environment = {name: environment[name] for name in environment if name not in VARIABLES}
+    where = listeners.where
+    ring, quotas = KeyRing(config.keys), Quotas()
+    front = partial(serve_http, config.server, listeners, version("maxd"), log, ring, quotas)
+
+    def reconfigure(changed: Config) -> None:
+        configure(changed.log.format, changed.log.level, environ=os.environ)
+        if not changed.keys and listeners.exposed:
+            log.error("keys kept: without any this address needs a restart", url=listeners.exposed)
+            return
+        ring.keys = changed.keys
+        quotas.adapt(changed.keys)
+
+    # Without a manager that hands the socket on, later requests are refused with a reason.
+    settle_seconds = HANDOVER_SECONDS if listeners.handed_over else 0.0
     async with trio.open_nursery() as nursery:
         if show is not None:
             await nursery.start(show.serve_model)
             environment = show.environment
         on_serving = partial(_announce, log, where) if show is None else partial(show.play, where)
-        instance = ledger.instance.id
         await run(
-            config, environment, instance, log, front, channels=channels, on_serving=on_serving
+            config,
+            environment,
+            ledger.instance.id,
+            log,
+            front,
+            announcer=announcer,
+            settle_seconds=settle_seconds,
+            channels=channels,
+            load=load,
+            observers=[KeyCosts(quotas)],
+            on_config=reconfigure,
+            on_serving=on_serving,
         )
         nursery.cancel_scope.cancel()
 
@@ -239,6 +294,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--log-format", choices=("auto", "text", "json"))
     show = commands.add_parser("demo", help="see it work, without an account or the internet")
     show.add_argument("--port", type=int, help="port to listen on (3456, or any free one)")
+    service_command.add_parser(commands)
+    key_command.add_parser(commands)
+    doctor.add_parser(commands)
     trial = commands.add_parser("notify-test", help="send one notice through every channel")
     trial.add_argument("--config", type=Path, metavar="FILE", help="configuration file (TOML)")
     add_parser(commands)

@@ -55,7 +55,7 @@ class Overview:
         limits: Callable[[], tuple[LimitStatus, ...] | None] = lambda: None,
         notifications: Callable[[], NotificationStatus | None] = lambda: None,
     ) -> None:
-        self._config = config
+        self.config = config
         self._pool = pool
         self._turns = turns
         self._backend = backend
@@ -74,23 +74,23 @@ class Overview:
     @property
     def fault(self) -> "Fault | None":
         """Why turns are refused at the moment; None while they are served."""
-        return self._pool.fault
+        return self._turns.refusal or self._pool.fault
 
     def status(self) -> Status:
         """Everything, as it is now."""
         self.look()
         now, clock = time.time(), trio.current_time()
-        pool, fault, members = self._pool, self._pool.fault, self._pool.members()
+        pool, fault, members = self._pool, self.fault, self._pool.members()
         return Status(
             version=self._version,
             pid=os.getpid(),
-            state=daemon_state(fault, stopping=pool.stopping),
+            state=daemon_state(fault, stopping=pool.stopping or self._turns.refusal is not None),
             problem=None if fault is None else fault.message,
             now=round(now, 3),
             started_at=round(self._started_at, 3),
             uptime=round(clock - self._started, 1),
             cli=self._cli(),
-            config=shown_settings(self._config),
+            config=shown_settings(self.config),
             limits=self._limits(),
             notifications=self._notifications(),
             pool=pool_status(

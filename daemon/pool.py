@@ -144,6 +144,13 @@ class Pool:
         """Kill the idle worker that holds `head`, if there is one."""
         self.tell(partial(self._scheduler.end, head))
 
+    def adapt(self, limits: Limits, *, freeze_idle: bool, reuse_bytes: int) -> None:
+        """Have other limits from now on. No turn ends for them: what is too many ends when it is
+        idle, and at once if it is."""
+        self._freeze_idle = freeze_idle
+        self._reuse_bytes = reuse_bytes
+        self.tell(partial(self._adapt, limits))
+
     def relieve(self) -> None:
         """Memory is short: end the worker that is missed least."""
         self.tell(self._scheduler.evict)
@@ -220,7 +227,8 @@ class Pool:
             now = trio.current_time()
             self._started[worker.launch.id] = started, now
             seconds = round(now - started, 3)
-            self._log.info("worker ready", worker=worker.launch.id, pid=worker.pid, after=seconds)
+            told = {"pid": worker.pid, "after": seconds, "version": readiness.version}
+            self._log.info("worker ready", worker=worker.launch.id, **told)
             self._observer.worker_ready(worker.launch.id, worker.pid, seconds)
             self._on_ready(readiness)
             self.tell(partial(self._worker_ready, worker))
@@ -244,6 +252,7 @@ class Pool:
 
     def _worker_ready(self, worker: Worker, now: float) -> None:
         self._scheduler.worker_ready(worker.launch.id, now)
+        self._shed(now)
         self._settle(worker)
 
     def _release(self, worker: Worker, reason: str, lease: Lease, now: float) -> None:
@@ -256,7 +265,21 @@ class Pool:
             parked=lease.parked,
             root=lease.root if worker.resident_bytes() <= self._reuse_bytes else None,
         )
+        self._shed(now)
         self._settle(worker)
+
+    def _adapt(self, limits: Limits, now: float) -> None:
+        self._scheduler.limits = limits
+        self._shed(now)
+        self._scheduler.tick(now)
+
+    def _shed(self, now: float) -> None:
+        """End what is idle beyond a limit that was lowered while it was busy."""
+        slots, most = self._scheduler.slots, self._scheduler.limits.max_workers
+        while slots.live() - len(slots.of(State.ENDING)) > most:
+            if not slots.of(State.IDLE, State.SPARE):
+                return
+            self._scheduler.evict(now)
 
     def _settle(self, worker: Worker) -> None:
         if self._freeze_idle and (slot := self._waiting_slot(worker)) is not None:

@@ -91,7 +91,7 @@ class Probes:
         """A worker of `cli` has become ready and told `version`: that is the present one, and
         probed unless it was. Never raises; reads no more than the file's entry."""
         self._cli = cli
-        present = _subject(cli, version)
+        present = subject_of(cli, version, PROBE_VERSION)
         if present != self._present:
             self._present = present
             self._noted.set()
@@ -122,7 +122,7 @@ class Probes:
         """Keep what has passed, so that a reader finds the old record or the new one."""
         new = self._record.with_suffix(".new")
         try:
-            with open(new, "wb", opener=_private) as file:
+            with open(new, "wb", opener=private) as file:
                 file.write(msgspec.json.encode(_Record(self._passed)))
             new.replace(self._record)
         except OSError as error:
@@ -134,13 +134,13 @@ class Probes:
 def _read(path: Path) -> tuple[Subject, ...]:
     """What has passed; nothing where the record is missing, unreadable or of another form."""
     try:
-        with open(path, "rb", opener=_private) as file:
+        with open(path, "rb", opener=private) as file:
             return msgspec.json.decode(file.read(_MOST_BYTES), type=_Record).passed
     except (OSError, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return ()
 
 
-def _subject(cli: Path, version: str) -> Subject | None:
+def subject_of(cli: Path, version: str, probe: int) -> Subject | None:
     """What is at `cli` now; None for what is gone or has not told its version."""
     try:
         path = os.path.realpath(cli)
@@ -149,9 +149,9 @@ def _subject(cli: Path, version: str) -> Subject | None:
         return None
     if not version:
         return None
-    return Subject(path, version, status.st_size, status.st_mtime_ns, PROBE_VERSION)
+    return Subject(path, version, status.st_size, status.st_mtime_ns, probe)
 
 
-def _private(path: str, flags: int) -> int:
+def private(path: str, flags: int) -> int:
     """Open, readable for the user only, and never through a link that someone has put there."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

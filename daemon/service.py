@@ -17,21 +17,26 @@ from maxd.daemon.catalog import Catalog
 from maxd.daemon.channels import Channel
 from maxd.daemon.chronicle import Chronicle
 from maxd.daemon.conversations import Conversations
+from maxd.daemon.feature_verdicts import FeatureVerdicts
 from maxd.daemon.first_contact import FirstContact
 from maxd.daemon.index import NAME as INDEX_NAME
 from maxd.daemon.index_writer import IndexWriter
 from maxd.daemon.lifecycle import drain_on_signal
+from maxd.daemon.manager import Health, keep_told
 from maxd.daemon.memory import PER_WORKER, available_memory, worker_budget
 from maxd.daemon.metrics import Metrics
 from maxd.daemon.notify import Notifier
-from maxd.daemon.observer import Observers
+from maxd.daemon.observer import Observer, Observers
 from maxd.daemon.overview import Overview
 from maxd.daemon.pool import Pool
 from maxd.daemon.probes import Probes
+from maxd.daemon.reloading import Reloading
 from maxd.daemon.reply_store import NAME as REPLIES_NAME
 from maxd.daemon.reply_store import Keep
+from maxd.daemon.sd_notify import Announcer
 from maxd.daemon.settings import Config
 from maxd.daemon.slots import Key, Limits
+from maxd.daemon.status_parts import limits_of, notifications_of
 from maxd.daemon.stored_replies import StoredReplies
 from maxd.daemon.transcripts import Transcripts
 from maxd.daemon.turns import Turns
@@ -46,12 +51,14 @@ RELIEF_SECONDS = 5.0
 
 
 class Front(Protocol):
-    """Serves turns until `shutdown` is set and its replies have ended."""
+    """Serves turns until `shutdown` is set and its replies have ended. `draining` is set before:
+    what another process can accept in its place is to be left to that."""
 
     def __call__(
         self,
         turns: Turns,
         catalog: Catalog,
+        draining: trio.Event,
         shutdown: trio.Event,
         /,
         *,
@@ -68,21 +75,31 @@ async def run(
     log: FilteringBoundLogger,
     front: Front,
     *,
+    announcer: Announcer | None = None,
+    settle_seconds: float = 0.0,
+    load: Callable[[], Config] | None = None,
+    observers: Sequence[Observer] = (),
+    on_config: Callable[[Config], None] = lambda config: None,
     channels: Sequence[Channel] = (),
     on_serving: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Run the daemon until it is told to stop by a signal.
 
     `environment` is what workers inherit; `instance` marks their process trees. Through `channels`
-    the user is told what needs them. `on_serving` is run once requests are answered. Raises
-    lifecycle.Stopped at a second signal. Cancelling ends everything at once; the workers' trees are
-    gone when this returns.
+    the user is told what needs them. `on_serving` is run once requests are answered; `announcer` is
+    what the service manager hears. The `settle_seconds` are drain_on_signal's. `load` reads the
+    configuration again when SIGHUP asks for it, and `on_config` is told the one that is in force
+    then. `observers` are told what happens.
+
+    Raises lifecycle.Stopped at a second signal. Cancelling ends everything at once; the workers'
+    trees are gone when this returns.
     """
     profiles = config.make_profiles()
     catalog = Catalog(config.models, profiles)
     for profile in profiles.values():
         await trio.Path(profile.directory).mkdir(parents=True, exist_ok=True, mode=0o700)
-    shutdown = trio.Event()
+    draining, shutdown = trio.Event(), trio.Event()
+    tell = announcer or Announcer({})
 
     def launch(worker: str, key: Key, session: str | None) -> Launch:
         marker = f"{instance}/{worker}"
@@ -131,16 +148,35 @@ async def run(
     def account_opened(closure: Closure) -> None:
         notifier.tell(notices.account_open(window_name(closure)))
 
+    def apply(changed: Config) -> None:
+        nonlocal config
+        allowed = limits(changed, catalog)
+        config = changed
+        pool.adapt(
+            allowed,
+            freeze_idle=config.pool.freeze_idle,
+            reuse_bytes=config.pool.reuse_megabytes * 2**20,
+        )
+        overview.config = config
+        on_config(config)
+
+    def stopping() -> None:
+        draining.set()
+        tell.stopping(f"stopping, {turns.running} turns running")
+
     def worker_ready(readiness: Readiness) -> None:
         catalog.note(readiness)
         notifier.tell(notices.pool_recovered())
         overview.look()
-        if config.pool.reuse and backend.cli is not None:
+        if backend.cli is None:
+            return
+        features.note(backend.cli, readiness.version)
+        if config.pool.reuse:
             probes.note(backend.cli, readiness.version)
 
     notifier = Notifier(channels, log, interval_seconds=config.notify.interval_minutes * 60)
     chronicle, metrics = Chronicle(), Metrics()
-    observer = Observers(chronicle, metrics)
+    observer = Observers(chronicle, metrics, *observers)
     pool = Pool(
         limits(config, catalog),
         launch,
@@ -168,6 +204,7 @@ async def run(
         log,
     )
     probes = Probes(config.state_directory(), environment, log)
+    features = FeatureVerdicts(config.state_directory(), environment, log)
     account = Account()
     turns = Turns(
         pool,
@@ -203,6 +240,18 @@ async def run(
         chronicle=chronicle,
         metrics=metrics,
         observer=observer,
+        limits=lambda: limits_of(account.view()),
+        notifications=lambda: notifications_of(notifier.state()),
+    )
+    # Without a file to read again, as in a demo, what is in force stays.
+    reloading = Reloading(config, load or (lambda: config), apply, log, tell)
+    health = Health(
+        pool.counts,
+        lambda: pool.queued,
+        lambda: turns.running,
+        lambda: None if pool.fault is None else pool.fault.message,
+        lambda: reloading.line,
+        keeps_spares=bool(config.pool.spares and config.pool.warm),
     )
     async with trio.open_nursery() as everything:
         drain = partial(
@@ -212,8 +261,11 @@ async def run(
             drain_seconds=config.server.drain_seconds,
             stop_serving=shutdown.set,
             log=log,
+            on_stopping=stopping,
+            settle_seconds=settle_seconds,
         )
         await everything.start(drain)
+        await everything.start(reloading.run)
         await everything.start(notifier.run)
         await everything.start(backend.run)
         await everything.start(pool.run)
@@ -224,9 +276,11 @@ async def run(
         serve = partial(front, overview=overview, replies=replies)
         everything.start_soon(turns.left.run)
         async with trio.open_nursery() as serving:
-            await serving.start(serve, turns, catalog, shutdown)
+            await serving.start(serve, turns, catalog, draining, shutdown)
             everything.start_soon(overview.run)
+            everything.start_soon(keep_told, tell, health)
             everything.start_soon(probes.run)
+            everything.start_soon(features.run)
             everything.start_soon(relieve_memory, pool)
             if on_serving is not None:
                 serving.start_soon(on_serving)

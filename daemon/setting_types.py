@@ -33,6 +33,22 @@ HttpUrl = Annotated[
         max_length=4096,
     ),
 ]
+Host = Annotated[
+    str,
+    Meta(
+        title="a host name or an address",
+        pattern=r"\A[A-Za-z0-9._:%\[\]-]+\Z",
+        max_length=255,
+    ),
+]
+Origin = Annotated[
+    str,
+    Meta(
+        title="an origin such as https://app.example",
+        pattern=r"\A[a-z][a-z0-9+.-]*://[^/\s@]+\Z",
+        max_length=255,
+    ),
+]
 
 
 def is_secret(annotation: Any) -> bool:

@@ -1,7 +1,7 @@
 """The settings: each one's meaning, type, bounds and default.
 
 A setting is described once, here; the checks of a configuration, the example file and the
-table in the README are made of that.
+table in docs/configuration.md are made of that.
 """
 
 from collections.abc import Iterator
@@ -12,8 +12,9 @@ import msgspec
 import platformdirs
 from msgspec import UNSET, Meta, Struct, field, inspect
 
+from maxd.daemon.keys import ApiKeys
 from maxd.daemon.profile_settings import ProfileName, Profiles, ProfileTable, make_profiles
-from maxd.daemon.setting_types import AbsolutePath, is_secret
+from maxd.daemon.setting_types import AbsolutePath, Host, Origin, is_secret
 from maxd.daemon.settings_notify import Notify
 from maxd.workers.models import MAX_LENGTH, NAME_PATTERN
 from maxd.workers.profiles import Profile
@@ -41,33 +42,28 @@ _ModelName = Annotated[
         max_length=MAX_LENGTH,
     ),
 ]
-_Host = Annotated[
-    str,
-    Meta(
-        title="a host name or an address",
-        pattern=r"\A[A-Za-z0-9._:%\[\]-]+\Z",
-        max_length=255,
-    ),
-]
-_Origin = Annotated[
-    str,
-    Meta(
-        title="an origin such as https://app.example",
-        pattern=r"\A[a-z][a-z0-9+.-]*://[^/\s@]+\Z",
-        max_length=255,
-    ),
-]
 
 
 class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The HTTP server."""
 
     host: Annotated[
-        _Host, Meta(description="Address to listen on; beyond loopback an API key is required.")
+        Host, Meta(description="Address to listen on; beyond loopback an API key is required.")
     ] = "127.0.0.1"
     port: Annotated[
         int, Meta(description="Port to listen on; 0 takes any free port.", ge=0, le=65535)
     ] = 3456
+    unix_socket: Annotated[
+        AbsolutePath,
+        Meta(description="A UNIX socket to listen on as well, for this user alone (mode 0600)."),
+    ] = ""
+    admin_socket: Annotated[
+        AbsolutePath,
+        Meta(
+            description="A UNIX socket for the operator's pages (`/`, `/status`, `/metrics`), "
+            "which are then nowhere else."
+        ),
+    ] = ""
     max_body_bytes: Annotated[
         int,
         Meta(
@@ -105,11 +101,11 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = 20
     allowed_hosts: Annotated[
-        tuple[_Host, ...],
+        tuple[Host, ...],
         Meta(description="Host names accepted besides those of loopback.", max_length=64),
     ] = ()
     allowed_origins: Annotated[
-        tuple[_Origin, ...],
+        tuple[Origin, ...],
         Meta(description="Web origins whose pages may call the server.", max_length=64),
     ] = ()
     strict_fields: Annotated[
@@ -282,6 +278,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         dict[_ModelName, _ModelName],
         Meta(description="Further model names, and the CLI's model word for each.", max_length=256),
     ] = field(default_factory=dict)
+    keys: ApiKeys = field(default_factory=dict)
     conversations: Conversations = field(default_factory=Conversations)
     responses: Responses = field(default_factory=Responses)
     profiles: Profiles = field(default_factory=Profiles)

@@ -65,7 +65,7 @@ class TurnStream:
         self._gate = gate.begin(claim.turn.model, self.stop)
         self._lenient = profile.lenient
         self._pool = pool
-        turn = claim.turn
+        turn = self._turn = claim.turn
         # Only where no tool can have left anything behind, and nothing but the root has bound the
         # worker: functions of the history that are offered no longer bind it too.
         offered = {function.name for function in turn.functions}
@@ -73,7 +73,6 @@ class TurnStream:
         self._may_reset = may_reset and profile.resettable and alike
         self._conversations = conversations
         self._claim = claim
-        self._turn = turn
         self._release = Release(streaming or profile.streaming, show_tools=profile.show_tools)
         self._cut = Cut(turn.stop, turn.max_tokens)
         self._reply = Reply()
@@ -110,8 +109,7 @@ class TurnStream:
     async def next_events(self) -> list[Event]:
         """The events that may go to the client and are ready now, waiting for at least one; empty
         after Finished. Raises the Fault that ended the turn, or with which it was refused.
-        Cancelling loses nothing, not even the place in the queue.
-        """
+        Cancelling loses nothing, not even the place in the queue."""
         if self.fault is not None:
             raise self.fault
         try:
@@ -293,10 +291,9 @@ class Turns:
         self.conversations = conversations
         self._log = log
         self._on_fault = on_fault
-        # With the id of the request.
-        self._running: dict[TurnStream, str] = {}
-        # The most there have been at once.
-        self.most_running = 0
+        self._running: dict[TurnStream, str] = {}  # With the id of the request.
+        self.most_running = 0  # At once.
+        self.refusal: Fault | None = None  # Why no turn may begin.
         self._idle = trio.Event()
         self._idle.set()
 
@@ -307,16 +304,11 @@ class Turns:
 
     def under_way(self, now: float) -> dict[str, RunningTurn]:
         """The running turns that have a worker, by its id."""
-        turns = self._running.items()
         return {
             worker: stream.watch.running(request_id, now)
-            for stream, request_id in turns
+            for stream, request_id in self._running.items()
             if (worker := stream.watch.worker) is not None
         }
-
-    def has_tools(self, profile: str) -> bool:
-        """Whether the workers of `profile` have the CLI's own tools."""
-        return self._profiles[profile].has_tools
 
     def stop(self, fault: Fault) -> None:
         """End every running turn with `fault`."""
@@ -355,14 +347,14 @@ class Turns:
         dialect: str = "",
         key: str | None = None,
     ) -> Iterator[TurnStream]:
-        """Run `turn`, of the conversation `conversation_id` if that is given, in the streaming mode
-        of its profile unless the client wants another. `dialect` and `key`, the name of an API key,
-        are for the log.
-
-        Leaving the block before Finished, or by an exception, kills its worker, or lets the turn
-        finish without its client where the profile says so. Raises UsageLimit while the account's
-        window is used up, and what `Conversations.claim` raises.
+        """Run `turn`, of the conversation `conversation_id` if that is given, in its profile's mode
+        or `streaming`; `dialect` and `key`, an API key's name, are for the log. Leaving the block
+        before Finished, or by an exception, kills its worker, or lets it finish without its client
+        where the profile says so. Raises the `refusal`, and what
+        `AccountGate.check` and `Conversations.claim` do.
         """
+        if self.refusal is not None:
+            raise copy(self.refusal)
         self.gate.check(turn.model)
         profile = self._profiles[turn.profile]
         if turn.functions and profile.with_functions != profile.name:

@@ -5,7 +5,7 @@ import math
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from maxd.http.guard import Reply
+from maxd.http.guard import CHALLENGE, Reply
 from maxd.workers.faults import ContextTooLong, Fault
 
 # The SDKs sleep through a long Retry-After or hammer on; past this they are told not to retry.
@@ -73,6 +73,8 @@ def render(fault: Fault, request_id: str) -> Reply:
     wait = fault.retry_after
     if wait is not None:
         headers.append((b"retry-after", str(max(1, math.ceil(wait))).encode()))
+    if fault.status == 401:
+        headers.append(CHALLENGE)
     if not fault.retry or (wait is not None and wait > LONGEST_RETRY_SECONDS):
         headers.append((b"x-should-retry", b"false"))
     return status_of(fault), headers, body

@@ -1,6 +1,5 @@
 """The routes: from a request to a turn, and from its events to a reply."""
 
-import hashlib
 import time
 from collections.abc import Callable
 from itertools import takewhile
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 import trio
 from msgspec import Struct, field
-from quart import Request, Response, request
+from quart import Response, request
 from quart_trio import QuartTrio
 
 from maxd.daemon.overview import Overview
@@ -26,8 +25,10 @@ from maxd.http import (
 from maxd.http.account_headers import account_headers
 from maxd.http.body import Budget, read_body
 from maxd.http.conversations import encode_deleted, encode_list, encode_one
+from maxd.http.credentials import Client, client_of
 from maxd.http.dialect import Asked, FindModel
 from maxd.http.dialects import speaks_anthropic
+from maxd.http.quota_headers import Meter
 from maxd.http.replying import Settings, streamed, whole
 from maxd.http.responses_routes import Responses, add_responses
 from maxd.http.server import prepare
@@ -59,6 +60,7 @@ class Service(Struct, kw_only=True):
     replies: StoredReplies | None
     """Where replies are stored, if they are."""
     version: str
+    meter: Meter
     overview: Overview | None = None
     """What the operator's pages show; None where they are not served."""
     shutdown: trio.Event = field(default_factory=trio.Event)
@@ -112,15 +114,19 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
         """Run the turn that has been asked for, and reply as its dialect does."""
         state = cast("dict[str, Any]", request.scope)["state"]
         stack: ExitStack = state["stack"]
-        state["headers"].extend(account_headers(service.turns.gate.account, time.time()))
+        # The limits of the key come first: where both have one, the account's is not the nearer.
+        stack.enter_context(service.meter.counted(_client().key, state["headers"]))
+        told = {name for name, _ in state["headers"]}
+        account = account_headers(service.turns.gate.account, time.time())
+        state["headers"].extend(each for each in account if each[0] not in told)
         running = service.turns.run(
             asked.turn,
-            client=_client(request),
+            client=_client().scope,
             request_id=state["request_id"],
             conversation_id=request.headers.get(CONVERSATION),
             streaming=streaming_of(request.headers.items()),
             dialect=DIALECTS.get(request.path, "other"),
-            key=state.get("key"),
+            key=_client().key,
         )
         state["turn"] = True
         stream = stack.enter_context(running)
@@ -140,7 +146,7 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
         Responses(service.find_model, service.searches, service.replies),
         read=read,
         answer=answer,
-        client=_client,
+        client=lambda request: _client().scope,
         wished=wished,
     )
 
@@ -155,19 +161,19 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
 
     @app.get("/conversations")
     async def conversations() -> Response:
-        known = service.turns.conversations.of(_client(request))
+        known = service.turns.conversations.of(_client().scope)
         return _json(encode_list((each, service.turns.state_of(each)) for each in known))
 
     @app.get("/conversations/<conversation_id>")
     async def conversation(conversation_id: str) -> Response:
-        known = service.turns.conversations.get(_client(request), conversation_id)
+        known = service.turns.conversations.get(_client().scope, conversation_id)
         if known is None:
             raise ConversationGone(NO_CONVERSATION, code="conversation_not_found")
         return _json(encode_one(known, service.turns.state_of(known)))
 
     @app.delete("/conversations/<conversation_id>")
     async def forget_conversation(conversation_id: str) -> Response:
-        known = service.turns.forget(_client(request), conversation_id)
+        known = service.turns.forget(_client().scope, conversation_id)
         if known is None:
             raise ConversationGone(NO_CONVERSATION, code="conversation_not_found")
         return _json(encode_deleted(known))
@@ -207,11 +213,6 @@ def _json(body: bytes) -> Response:
     return Response(body, content_type="application/json")
 
 
-def _client(request: Request) -> str:
-    """Whom the queue is fair to: the holder of a key, known by its hash alone."""
-    key = request.headers.get("Authorization") or request.headers.get("X-Api-Key") or ""
-    # The same key in either header is the same client: a conversation may change its dialect.
-    scheme, _, token = key.partition(" ")
-    if scheme.lower() == "bearer":
-        key = token.strip()
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+def _client() -> Client:
+    """Whom the queue is fair to, and whose conversations these are."""
+    return client_of(cast("dict[str, Any]", request.scope)["state"])

@@ -92,6 +92,7 @@ class Connection:
         self._patience = math.inf
         # The patience is that for a header; its first byte has come or must come.
         self._in_header = False
+        self._retired = False
         # What was sent is incomplete: say so by a reset instead of a clean end.
         self._broken = False
 
@@ -113,6 +114,7 @@ class Connection:
                         self._on_event,
                         ahead_bytes=self._limits.ahead_bytes,
                     )
+                    self._protocol.closing = self._retired
                     await self._serve(self._protocol)
                     nursery.cancel_scope.cancel()
         except BaseException:
@@ -120,6 +122,16 @@ class Connection:
             raise
         finally:
             self._close()
+
+    def retire(self) -> None:
+        """End after the reply in progress; or after that to the request which has begun to come or
+        which a new connection has yet to bring; or now."""
+        if self._protocol is None or self._protocol.busy or self._in_header:
+            self._retired = True
+            if self._protocol is not None:
+                self._protocol.closing = True
+        else:
+            self._scope.cancel()
 
     def finish(self) -> None:
         """End after the reply in progress, or now if there is none."""

@@ -24,6 +24,9 @@ Reply: TypeAlias = tuple[int, Headers, bytes]
 Render: TypeAlias = Callable[[Fault], Reply]
 """Writes a fault in the shape a client expects."""
 
+CHALLENGE = (b"www-authenticate", b'Bearer realm="maxd"')
+"""With every 401 (RFC 9110, 11.6.1)."""
+
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 # What a Host may look like (RFC 9110, 7.2): no user info, no path, nothing to misread.
@@ -143,15 +146,22 @@ async def send_reply(send: "ASGISendCallable", reply: Reply) -> None:
 
 
 class Guarded:
-    """An ASGI app that sees only the requests that pass `check`; for the others it raises.
+    """An ASGI app that sees only the requests that pass `check`, and then `admit`, which is given
+    the scope; for the others one of them raises.
 
     It wraps the app rather than hooking into it, so that unknown routes and wrong methods are
     guarded too.
     """
 
-    def __init__(self, app: "ASGIFramework", policy: Policy) -> None:
+    def __init__(
+        self,
+        app: "ASGIFramework",
+        policy: Policy,
+        admit: "Callable[[Scope], None]" = lambda scope: None,
+    ) -> None:
         self._app = app
         self._policy = policy
+        self._admit = admit
 
     async def __call__(
         self, scope: "Scope", receive: "ASGIReceiveCallable", send: "ASGISendCallable"
@@ -164,4 +174,5 @@ class Guarded:
                 query=scope["query_string"],
                 headers=scope["headers"],
             )
+            self._admit(scope)
         await self._app(scope, receive, send)

@@ -5,7 +5,7 @@ import math
 import msgspec
 from msgspec import Struct
 
-from maxd.http.guard import Reply
+from maxd.http.guard import CHALLENGE, Reply
 from maxd.workers.faults import BadRequest, Fault
 
 # The SDKs sleep through a long Retry-After or hammer on; past this they are told not to retry.
@@ -41,6 +41,8 @@ def render(fault: Fault) -> Reply:
     wait = fault.retry_after
     if wait is not None:
         headers.append((b"retry-after", str(max(1, math.ceil(wait))).encode()))
+    if fault.status == 401:
+        headers.append(CHALLENGE)
     if not fault.retry or (wait is not None and wait > LONGEST_RETRY_SECONDS):
         headers.append((b"x-should-retry", b"false"))
     return fault.status, headers, body
@@ -73,6 +75,8 @@ def type_of(status: int) -> str:
     match status:
         case 429:
             return "rate_limit_error"
+        case 401:
+            return "authentication_error"
         case 403:
             return "permission_error"
         case _ if status < 500:

@@ -118,13 +118,16 @@ async def serve(
     render: "Render",
     report: Report,
     shutdown: trio.Event,
+    draining: trio.Event | None = None,
     limits: Limits | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` on the listening `sockets`, which it owns and closes.
 
     Once `shutdown` is set it stops accepting, ends idle connections, gives replies in progress
-    `graceful_seconds`, resets the rest and returns. Cancelling it resets all connections now.
+    `graceful_seconds`, resets the rest and returns. If `draining` is given, it stops accepting when
+    that is set, for another process that holds the same sockets, and ends each connection after
+    the request that it has brought or is about to. Cancelling it resets all connections now.
     `render` writes the replies to requests that never reach the app and to handlers that fail;
     `report` is told what went wrong. The app's ASGI lifespan is not run.
     """
@@ -136,10 +139,12 @@ async def serve(
                 for listener in listeners:
                     accepting.start_soon(server.accept, listener, connections)
                 task_status.started()
-                await shutdown.wait()
+                await (shutdown if draining is None else draining).wait()
                 accepting.cancel_scope.cancel()
             for listener in listeners:
                 listener.close()
+            server.retire()
+            await shutdown.wait()
             connections.cancel_scope.deadline = trio.current_time() + server.limits.graceful_seconds
             server.finish()
     finally:
@@ -197,6 +202,11 @@ class _Server:
         finally:
             sock.close()
             self._room.release()
+
+    def retire(self) -> None:
+        """Let each connection bring no request but the one it is about."""
+        for connection in list(self._open):
+            connection.retire()
 
     def finish(self) -> None:
         """End each connection after its reply in progress."""

@@ -69,6 +69,23 @@ class Forbidden(Fault):
     retry = False
 
 
+class Unauthorized(Fault):
+    """No API key of this server, where one is needed."""
+
+    blame = "client"
+    status = 401
+    code = "invalid_api_key"
+    retry = False
+
+
+class KeyLimited(Fault):
+    """The API key has used up what it may."""
+
+    blame = "client"
+    status = 429
+    code = "rate_limit_exceeded"
+
+
 class TooLarge(Fault):
     """The body is over a limit."""
 

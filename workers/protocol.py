@@ -5,8 +5,7 @@ write(protocol.ask_ready())
 protocol.feed(read())                  → [Ready(version)]
 write(protocol.begin(turn))            binds the worker and gives it the history
 protocol.feed(read())                  → [TextDelta(…), …, Finished(…)]
-write(protocol.proceed(turn, known))   the next turn of the same conversation, or the results
-                                       of the calls with which the last one ended
+write(protocol.proceed(turn, known))   the next turn, or the results of the last one's calls
 write(protocol.reset())                …or let it forget that: [Cleared()], then `begin` again
 write(protocol.data_to_send())         after every feed: answers, and the next of the history
 """
@@ -279,10 +278,9 @@ class Protocol:
                 self._end_whole(out)
                 self._park(out)
             return
+        reply = wire.Unsupported(message.request_id, "not supported")
         if message.request.subtype == "can_use_tool":
             reply = wire.Granted(message.request_id, self._policy.decide(message.request))
-        else:
-            reply = wire.Unsupported(message.request_id, "not supported")
         self._to_send += wire.encode(wire.ReplyLine(reply))
 
     def _end_whole(self, out: list[Output]) -> None:

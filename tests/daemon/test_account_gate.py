@@ -136,7 +136,7 @@ async def test_that_it_is_open_again_is_told_when_it_has_been_seen(turn: Turn, o
                 worker.outbox.send_nowait(ANSWER)
                 await wait_all_tasks_blocked()
                 assert bench.opened == bench.closed[:opens], "once"
-            nursery.cancel_scope.cancel()
+                nursery.cancel_scope.cancel()
 
 
 async def test_a_refusal_of_our_own_is_no_news_of_the_account() -> None:

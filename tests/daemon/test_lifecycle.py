@@ -94,6 +94,34 @@ async def test_running_turns_are_let_finish(autojump_clock: trio.abc.Clock) -> N
     assert daemon.stopped_at == 20.0
 
 
+async def test_a_turn_that_waits_for_a_worker_has_begun(autojump_clock: trio.abc.Clock) -> None:
+    daemon = Daemon()
+    daemon.pool = AskedPool()
+    log, _ = logger()
+    daemon.turns = Turns(daemon.pool.as_pool, BUILT_IN, Conversations(), log)
+    async with trio.open_nursery() as nursery:
+        await daemon.start(nursery)
+        with daemon.turns.run(TURN, client="c", request_id="q") as stream:
+            signal.raise_signal(signal.SIGTERM)
+            await wait_all_tasks_blocked()
+            with (
+                pytest.raises(Overloaded, match="stopping"),
+                daemon.turns.run(TURN, client="c", request_id="late"),
+            ):
+                raise AssertionError
+            assert daemon.pool.closed == []
+            worker = IdleWorker()
+            daemon.pool.leases[-1].grant(worker)
+            nursery.start_soon(stream.next_events)
+            await wait_all_tasks_blocked()
+            worker.outbox.send_nowait([FINISHED])
+            await wait_all_tasks_blocked()
+            assert stream.finished
+        await daemon.stopped.wait()
+        nursery.cancel_scope.cancel()
+    assert daemon.stopped_at == 0.0
+
+
 async def test_turns_that_take_longer_are_told_before_the_end(
     autojump_clock: trio.abc.Clock,
 ) -> None:

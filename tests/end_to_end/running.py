@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import openai
@@ -78,8 +78,17 @@ def spoken(messages: list[dict[str, Any]]) -> list[tuple[str, str]]:
 class DaemonProcess:
     """`maxd serve` on a free port, with a state directory and home of its own."""
 
+    COMMAND: ClassVar = (sys.executable, "-m", "maxd.daemon", "serve")
+
     def __init__(
-        self, root: Path, base_url: str, variables: Mapping[str, str] | None = None
+        self,
+        root: Path,
+        base_url: str,
+        variables: Mapping[str, str] | None = None,
+        *,
+        command: Sequence[str] = COMMAND,
+        pass_fds: Sequence[int] = (),
+        without: Sequence[str] = (),
     ) -> None:
         home = root / "home"
         home.mkdir(exist_ok=True)
@@ -95,8 +104,11 @@ class DaemonProcess:
             "MAXD_POOL_MAX_WORKERS": "4",
             **(variables or {}),
         }
+        for name in without:
+            del self.environment[name]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "maxd.daemon", "serve"],
+            command,
+            pass_fds=pass_fds,
             env=self.environment,
             stderr=subprocess.PIPE,
             text=True,

@@ -54,12 +54,13 @@ def test_a_used_up_window_refuses_at_once_until_it_begins_anew(
             daemon.wait_log("worker died")
             daemon.wait_log("worker ready")
             before = pids(daemon)
+            began = time.time()
             with ThreadPoolExecutor(10) as pool:
                 errors = list(pool.map(lambda _: refused(client, text="never"), range(20)))
+            ended = time.time()
             for error in errors:
                 wait = int(error.response.headers["retry-after"])
-                assert 0 < wait <= 20
-                assert abs(time.time() + wait - resets_at) < 20
+                assert resets_at - ended <= wait < resets_at - began + 1
                 assert error.response.headers["x-ratelimit-remaining-requests"] == "0"
                 assert error.response.headers["anthropic-ratelimit-unified-status"] == "rejected"
             assert pids(daemon) == before
@@ -84,7 +85,7 @@ def test_a_running_turn_goes_on_while_others_are_refused(
     ):
         words = [next(stream).choices[0].delta.content or ""]
         refused(client, limit={"status": "rejected"})
-        assert 3000 < int(refused(client, text="x").response.headers["retry-after"]) <= 3600
+        assert 3000 < int(refused(client, text="x").response.headers["retry-after"]) <= 3601
         assert refused(client, text="x").response.headers["x-should-retry"] == "false"
         words += [chunk.choices[0].delta.content or "" for chunk in stream]
         assert len("".join(words).split()) == 30

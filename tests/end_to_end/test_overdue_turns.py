@@ -7,7 +7,6 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import openai
@@ -85,9 +84,6 @@ def carrying(token: str) -> list[int]:
     return found
 
 
-@pytest.mark.skipif(
-    find_spec("maxd.daemon.profile_settings") is None, reason="profiles cannot be configured yet"
-)
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_hung_turn_is_ended_and_told_once(
     daemon: DaemonProcess, telegram: BotApi, stream: bool

@@ -2,17 +2,21 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+import msgspec
 import openai
 import trio
 
 from maxd.daemon.catalog import Catalog
 from maxd.daemon.conversations import Conversations
+from maxd.daemon.keys import KeyRing
 from maxd.daemon.lease import Lease
+from maxd.daemon.quotas import Quotas
 from maxd.daemon.settings import Server
 from maxd.daemon.turns import Turns
-from maxd.http.server import open_sockets
+from maxd.http.listeners import open_listeners
 from maxd.http.serving import serve_http
 from maxd.workers.profiles import BUILT_IN
 from maxd.workers.turn import Event, Turn
@@ -72,13 +76,13 @@ async def served(settings: Server | None = None) -> AsyncIterator[Served]:
 
     log, _ = logger()
     turns = Turns(AskedPool(grant).as_pool, BUILT_IN, Conversations(), log)
-    sockets = open_sockets("127.0.0.1", 0)
-    front.port = sockets[0].getsockname()[1]
+    wanted = settings or Server()
+    listeners = open_listeners(msgspec.structs.replace(wanted, port=0), {})
+    front.port = listeners.main[0].getsockname()[1]
     shutdown = trio.Event()
+    serve = partial(serve_http, wanted, listeners, "1", log, KeyRing({}), Quotas())
     async with trio.open_nursery() as nursery:
-        await nursery.start(
-            serve_http, settings or Server(), sockets, "1", log, turns, Catalog({}), shutdown
-        )
+        await nursery.start(serve, turns, Catalog({}), trio.Event(), shutdown)
         try:
             yield front
         finally:

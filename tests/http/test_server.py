@@ -14,8 +14,9 @@ from maxd.http.guard import Reply
 from maxd.http.http1 import Incident
 from maxd.http.server import PortTaken, open_sockets
 from maxd.workers.faults import Fault
+from tests.http.mutations import WELL_FORMED, mutated
 from tests.http.serving import CANARY, Site, running
-from tests.http.test_connection import HOST, JSON, MALFORMED
+from tests.http.test_connection import HOST, MALFORMED
 
 
 def close(sockets: list[socket.socket]) -> None:
@@ -162,45 +163,12 @@ async def test_stopping_does_not_wait_for_ever(path: str) -> None:
         await site.stopped.wait()
 
 
-SEEDS = [sent[:2000] for sent, _ in MALFORMED.values()] + [
-    b"GET /hi HTTP/1.1\r\n" + HOST + b"\r\n",
-    b"GET /fail-later HTTP/1.1\r\n" + HOST + b"\r\n",
-    b"GET http://localhost/hi HTTP/1.1\r\n" + HOST + b"\r\n",
-    b"GET http://localhost HTTP/1.1\r\n" + HOST + b"\r\n",
-    b"GET ?x HTTP/1.1\r\n" + HOST + b"\r\n",
-    b"GET /%ff%00%2e%2e/ HTTP/1.1\r\n" + HOST + b"\r\n",
-    b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n",
-    b"CONNECT localhost:1 HTTP/1.1\r\n" + HOST + b"\r\n",
-    b"POST /echo HTTP/1.1\r\n" + HOST + JSON + b"Content-Length: 2\r\n\r\n{}",
-    b"POST /echo HTTP/1.1\r\n" + HOST + JSON + b"Transfer-Encoding: chunked\r\n\r\n"
-    b"2\r\n{}\r\n0\r\n\r\n",
-    b"GET /hi HTTP/1.1\r\n" + HOST + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
-    b"HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n\r\n",
-]
-SPICE = [b"\r\n", b"\n", b"\r", b"\0", b"\xff", b" ", b":", b",", b"\t", b"0", b"Upgrade: h2c\r\n"]
-
-
-def mutated(chance: random.Random) -> bytes:
-    data = chance.choice(SEEDS)
-    for _ in range(chance.randint(0, 4)):
-        at, to = sorted(chance.choices(range(len(data) + 1), k=2))
-        match chance.randrange(5):
-            case 0:
-                data = data[:at] + chance.choice(SPICE) + data[at:]
-            case 1:
-                data = data[:at] + data[min(to, at + 8) :]
-            case 2:
-                data = data[:at] + bytes([chance.randrange(256)]) + data[at + 1 :]
-            case 3:
-                data = data[:to] + data[at:]
-            case _:
-                data = data + chance.choice(SEEDS)
-    return data
+SEEDS = [sent[:2000] for sent, _ in MALFORMED.values()] + WELL_FORMED
 
 
 async def test_mutated_requests_leave_the_server_standing() -> None:
     chance = random.Random(20260101)
-    corpus = [(mutated(chance), chance.random()) for _ in range(600)]
+    corpus = [(mutated(SEEDS, chance), chance.random()) for _ in range(600)]
     limits = Limits(header_seconds=1, linger_seconds=0.2, graceful_seconds=1)
     async with running(limits, body_deadline=1) as site:
         room = trio.Semaphore(20)

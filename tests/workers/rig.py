@@ -17,7 +17,7 @@ from maxd.workers.launch import Launch
 from maxd.workers.loopback import Error, Limit, LoopbackModel, Reply, Request, Usage, environment
 from maxd.workers.profiles import CHAT, Profile
 from maxd.workers.tree import MARKER
-from maxd.workers.turn import Event, Finished, Message, Part, RoundStarted, Text, TextDelta, Turn
+from maxd.workers.turn import Event, Finished, Message, Part, Text, TextDelta, Turn
 from maxd.workers.worker import Ended, Readiness, Worker
 
 MODEL = "claude-sonnet-4-5"
@@ -44,14 +44,6 @@ class Outcome(Struct):
     fault: Fault | None
     readiness: Readiness | None
     ended: Ended
-
-    @property
-    def told(self) -> list[Event]:
-        """The events, without the tokens that a round has begun with."""
-        return [
-            RoundStarted(event.model) if isinstance(event, RoundStarted) else event
-            for event in self.events
-        ]
 
     @property
     def text(self) -> str:

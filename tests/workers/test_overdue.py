@@ -126,7 +126,8 @@ async def until_ended(real: RealRig, profile: Profile) -> tuple[Fault | None, fl
 
 
 async def test_a_cli_that_is_stopped_is_ended(real: RealRig) -> None:
-    real.use_tool("Bash", "sleep 100")
+    # Not `sleep`: 2.1.330 refuses to run that alone.
+    real.use_tool("Bash", "tail -f /dev/null")
     stopped = told = math.inf
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:

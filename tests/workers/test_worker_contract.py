@@ -26,6 +26,7 @@ from maxd.workers.faults import (
 from maxd.workers.profiles import AGENT, CHAT, Profile
 from maxd.workers.turn import (
     AccountLimit,
+    Event,
     Finished,
     Image,
     Retrying,
@@ -86,9 +87,7 @@ async def test_a_turn_in_order(rig: Rig, profile: Profile) -> None:
     rig.say("one two three")
     outcome = await run_turn(rig, turn(("user", "hello")), profile)
     assert outcome.text == "one two three"
-    assert outcome.told[0] == RoundStarted(MODEL)
-    if isinstance(rig, RealRig):
-        assert outcome.events[0] == RoundStarted(MODEL, Usage(9, 2, 3, 1))
+    assert without_usage(outcome.events)[0] == RoundStarted(MODEL)
     assert all(isinstance(event, TextDelta) for event in outcome.events[1:-2])
     assert outcome.events[-2] == RoundEnded("end_turn")
     assert outcome.events[-1] == Finished("end_turn", Usage(9, 2, 3, 5, 0))
@@ -269,6 +268,11 @@ async def test_a_turn_whose_reader_goes_away_dies(rig: Rig) -> None:
             assert isinstance((await life.wait_ended()).fault, WorkerDied)
 
 
+def without_usage(events: list[Event]) -> list[Event]:
+    """`events`, with no figures at the start of a round: only the real CLI tells them there."""
+    return [RoundStarted(e.model) if isinstance(e, RoundStarted) else e for e in events]
+
+
 FAILURES: dict[str, tuple[type[Fault], int]] = {
     "400": (UpstreamRefused, 400),
     "401": (BackendUnavailable, 503),
@@ -351,7 +355,8 @@ async def test_a_stream_that_is_cut_upstream_is_begun_again(rig: Rig, tokens: in
     rig.cut(tokens)
     outcome = await run_turn(rig, turn(("user", "hello")))
     assert isinstance(outcome.events[-1], Finished)
-    rounds = [e for e in outcome.told if not isinstance(e, TextDelta | Retrying | Finished)]
+    told = without_usage(outcome.events)
+    rounds = [e for e in told if not isinstance(e, TextDelta | Retrying | Finished)]
     one, other = RoundStarted(MODEL), RoundEnded("end_turn")
     if tokens == 0 and isinstance(rig, RealRig) and RoundBroken() not in rounds:
         # The cut has overtaken the only event before it.
