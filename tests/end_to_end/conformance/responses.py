@@ -337,7 +337,7 @@ CHECKS: tuple[Check, ...] = (
     honoured(
         "items",
         "`reasoning`, `web_search_call`",
-        note="thinking goes to the model if it has our `encrypted_content`; else nothing is said",
+        note="as in history of the Messages dialect: thinking goes back while its worker lives",
         body=ITEMS,
         upstream=given({"text": "Let me see."}, role="assistant"),
     ),
