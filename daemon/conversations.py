@@ -44,6 +44,11 @@ class Claim(Struct, kw_only=True):
     def whole(self) -> bool:
         return self.base is None
 
+    @property
+    def binding(self) -> Head:
+        """What a worker must be bound to in order to be reset for it."""
+        return lineage.binding(self.root, self.turn)
+
 
 class Conversations:
     """All conversations that are known. `on_change` is told each that a turn has changed,

@@ -54,6 +54,13 @@ def root(turn: Turn, scope: str) -> Head:
     )
 
 
+def binding(root: Head, turn: Turn) -> Head:
+    """The hash of what a worker is bound to, to the letter. `root` takes for the same what clients
+    write in other ways; a worker that has been reset is still bound to what the first has written.
+    """
+    return _hash(b"binding", root, _fields(*turn.system), _fields(turn.schema or ""))
+
+
 def extend(head: Head, message: Message) -> Head:
     """The hash of everything up to and including `message`."""
     return _hash(head, _fields(message.role), _fields(*_canonical(message)))

@@ -193,7 +193,7 @@ class TurnStream:
             self._claim.scope,
             # A worker that was lost once is not looked for again: the history is imported.
             head=None if again or not self._is_next() else self._claim.head,
-            root=self._claim.root if self._may_reset and not again else None,
+            root=self._claim.binding if self._may_reset and not again else None,
             session=session,
             whole=self._claim.whole,
             again=again,
@@ -232,11 +232,11 @@ class TurnStream:
             if self._reusable:
                 # It holds more than the client saw: no history leads to it.
                 lease.head = secrets.token_bytes(16)
-                lease.root = self._claim.root if self._claim.whole else None
+                lease.root = self._claim.binding if self._claim.whole else None
             if alike:
                 lease.head = conversation.head
                 self._offer_lenient(lease, conversation, reply)
-                lease.root = self._claim.root if self._may_reset and self._claim.whole else None
+                lease.root = self._claim.binding if self._may_reset and self._claim.whole else None
             # A transcript that ends in calls without results cannot be gone on with.
             if self._transcripts is not None and alike and not lease.parked:
                 self._transcripts.confirm_nowait(conversation, record)

@@ -52,6 +52,11 @@ class Rounds:
         self.functions.begin_turn(turn.tool_choice, parallel=turn.parallel_calls)
         self._streamed.clear()
         self._held.clear()
+        self._out.clear()
+        # Of a turn that was interrupted in the middle of a message, and is none of this one's.
+        self._open = False
+        self._call = self._whole = None
+        self._whole_stop = "end_turn"
         self._holding = turn.tool_choice.mode == "required"
         self._silent = turn.schema is not None
         self.last_stop = None

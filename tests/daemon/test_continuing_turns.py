@@ -329,7 +329,7 @@ async def test_one_that_died_of_its_reset_is_not_replaced_by_another_to_be_reset
             await wait_all_tasks_blocked()
             second.outbox.send_nowait([*ROUND, FINISHED])
     roots = [wanted["root"] for wanted in bench.pool.wanted]
-    assert roots == [lineage.root(turn, "c"), None]
+    assert roots == [lineage.binding(lineage.root(turn, "c"), turn), None]
     assert bench.heads == [None, lineage.after_reply(turn, "c", (Text("It is 42. "),))]
 
 
