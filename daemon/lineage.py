@@ -77,6 +77,16 @@ def history(turn: Turn, scope: str) -> tuple[Head | None, int]:
     return found, count
 
 
+def calls(message: Message) -> tuple[str, ...]:
+    """The ids of the calls in an assistant message."""
+    return tuple(part.id for part in message.parts if isinstance(part, ToolCall))
+
+
+def begins_with_results(turn: Turn) -> bool:
+    """Whether the first message has results of calls, which then came before it."""
+    return any(isinstance(part, ToolResult) for part in turn.messages[0].parts)
+
+
 def after_reply(
     turn: Turn, scope: str, reply: Sequence[Part], base: Head | None = None
 ) -> Head | None:
