@@ -273,8 +273,9 @@ class Protocol:
         reply: wire.Granted | wire.Unsupported
         if message.request.subtype == "mcp_message":
             self._to_send += self._functions.handle(message.request_id, message.request.message)
-            # Of a message that came in whole blocks nothing else shows the end.
-            if self._functions.is_waiting:
+            # Of a message that came in whole blocks nothing else shows the end. A streamed one may
+            # have more calls to tell.
+            if self._functions.is_waiting and self._rounds.is_whole:
                 self._end_whole(out)
                 self._park(out)
             return

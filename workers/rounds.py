@@ -72,6 +72,11 @@ class Rounds:
         """Why the last message ended; None while one is open, or when it was cut off."""
         return None if self._open else self.last_stop
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether a message is coming in whole blocks."""
+        return self._whole is not None
+
     def take(self) -> list[Event]:
         """What has been said since the last time."""
         taken, self._out = self._out, []
