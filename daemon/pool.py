@@ -277,7 +277,7 @@ class Pool:
         """End what is idle beyond a limit that was lowered while it was busy."""
         slots, most = self._scheduler.slots, self._scheduler.limits.max_workers
         while slots.live() - len(slots.of(State.ENDING)) > most:
-            if not slots.of(State.IDLE, State.SPARE):
+            if not slots.of(State.SPARE, *WAITING):
                 return
             self._scheduler.evict(now)
 
