@@ -1,5 +1,6 @@
 """Replies as one object, whose turn takes longer than clients wait for a status."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast
 
 import trio
@@ -10,7 +11,7 @@ from maxd.http.replying import Settings, whole
 from maxd.workers.turn import Event, Finished, TextDelta, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator
 
     from maxd.daemon.turns import TurnStream
 
