@@ -16,7 +16,7 @@ from maxd.daemon import lineage
 from maxd.daemon.conversation import Conversation
 from maxd.daemon.lineage import Head
 from maxd.workers.faults import BadRequest, ConversationBusy, ConversationGone
-from maxd.workers.turn import Finished, Part, Turn, TurnRecord
+from maxd.workers.turn import Effort, Finished, Part, Turn, TurnRecord
 
 UNKNOWN_CALLS = "nothing waits for these results; send the whole history with the calls"
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
@@ -46,10 +46,9 @@ class Claim(Struct, kw_only=True):
     def whole(self) -> bool:
         return self.base is None
 
-    @property
-    def binding(self) -> Head:
-        """What a worker must be bound to in order to be reset for it."""
-        return lineage.binding(self.root, self.turn)
+    def binding(self, effort: Effort | None) -> Head:
+        """What a worker that is set to `effort` must be bound to in order to be reset for it."""
+        return lineage.binding(self.root, self.turn, effort)
 
 
 class Conversations:

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from maxd.workers.turn import (
     Document,
+    Effort,
     Image,
     Message,
     Part,
@@ -54,11 +55,13 @@ def root(turn: Turn, scope: str) -> Head:
     )
 
 
-def binding(root: Head, turn: Turn) -> Head:
-    """The hash of what a worker is bound to, to the letter. `root` takes for the same what clients
-    write in other ways; a worker that has been reset is still bound to what the first has written.
-    """
-    return _hash(b"binding", root, _fields(*turn.system), _fields(turn.schema or ""))
+def binding(root: Head, turn: Turn, effort: Effort | None) -> Head:
+    """The hash of what a worker is bound to, to the letter, and of the `effort` it is set to.
+    `root` takes for the same what clients write in other ways; a worker that has been reset is
+    still bound to what the first has written, and a turn that wants no effort in particular is not
+    to have that of a stranger's."""
+    exactly = (turn.schema or "", effort or "")
+    return _hash(b"binding", root, _fields(*turn.system), _fields(*exactly))
 
 
 def extend(head: Head, message: Message) -> Head:

@@ -51,7 +51,6 @@ class Pool:
         on_start_failed: Callable[[Fault], None] = lambda fault: None,
         observer: Observer | None = None,
     ) -> None:
-        self.limits = limits
         self._scheduler = Scheduler(limits, self)
         self._launcher = launcher
         self._log = log
@@ -116,6 +115,11 @@ class Pool:
     def counts(self) -> dict[State, int]:
         """Workers by state."""
         return self._scheduler.counts()
+
+    @property
+    def limits(self) -> Limits:
+        """Those in force."""
+        return self._scheduler.limits
 
     @property
     def queued(self) -> int:

@@ -34,6 +34,7 @@ from maxd.workers.recorder import Recorder
 from maxd.workers.rounds import Rounds
 from maxd.workers.turn import (
     AccountLimit,
+    Effort,
     Event,
     Finished,
     Retrying,
@@ -128,6 +129,11 @@ class Protocol:
     def pending(self) -> tuple[str, ...]:
         """The ids of the client's calls whose results a parked worker waits for."""
         return self._functions.pending
+
+    @property
+    def effort(self) -> Effort | None:
+        """What the process has been set to."""
+        return self._effort.now
 
     def begin(self, turn: Turn, known: int = 0, *, resumed: bool = False) -> bytes:
         """Bind the ready worker to `turn`; return the first write (binding and first message).

@@ -641,9 +641,9 @@ def test_a_worker_is_bound_to_the_letter_of_what_a_root_takes_for_the_same(
     turns = [Turn(profile="chat", model="sonnet", messages=(), **how) for how in (one, other)]
     roots = [lineage.root(turn, "c") for turn in turns]
     assert roots[0] == roots[1]
-    bound = [lineage.binding(root, turn) for root, turn in zip(roots, turns, strict=True)]
+    bound = [lineage.binding(root, turn, None) for root, turn in zip(roots, turns, strict=True)]
     assert bound[0] != bound[1]
-    assert bound[0] == lineage.binding(roots[0], turns[0])
+    assert bound[0] == lineage.binding(roots[0], turns[0], None)
     # Which is what the worker compares.
     lines = [binding(CHAT, turn, functions=False) for turn in turns]
     assert lines[0] != lines[1]
