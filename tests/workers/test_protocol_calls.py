@@ -1,10 +1,12 @@
 """The protocol of calls of the client's functions, where the CLI asks early, late or twice."""
 
+import pytest
 from msgspec.structs import replace
 
 from maxd.workers.phases import Phase
 from maxd.workers.protocol import Protocol
 from maxd.workers.turn import (
+    AccountLimit,
     CallStarted,
     Finished,
     Function,
@@ -13,7 +15,7 @@ from maxd.workers.turn import (
     ToolResult,
     Turn,
 )
-from tests.workers.printed import TURN, api, begun, line, lines, start, stop
+from tests.workers.printed import NOW, TURN, api, begun, line, lines, start, stop
 
 ASKED = replace(TURN, functions=(Function("clock", "", '{"type":"object"}'),))
 
@@ -95,3 +97,18 @@ def test_one_call_at_a_time_turns_the_others_down_and_waits_for_it() -> None:
     assert told.keys() == {"q2"}
     assert "one function" in told["q2"]
     assert answers(bring(protocol, "noon")) == {"q1": "noon"}
+
+
+@pytest.mark.parametrize(("resets_in", "told"), [(100, True), (-1, False), (None, True)])
+def test_what_is_said_of_the_account_behind_the_calls_is_told_in_the_next_turn(
+    resets_in: int | None, told: bool
+) -> None:
+    protocol = begun(turn=ASKED)
+    info = {"status": "allowed_warning", "rateLimitType": "five_hour"}
+    limit = info if resets_in is None else info | {"resetsAt": NOW + resets_in}
+    protocol.feed(start() + call("t1") + stop("tool_use"))
+    assert protocol.feed(line(type="rate_limit_event", rate_limit_info=limit)) == []
+    bring(protocol, "noon")
+    out = protocol.feed(start("msg_2") + start("msg_3"))
+    assert [isinstance(event, AccountLimit) for event in out].count(True) == told
+    assert isinstance(out[0], AccountLimit) == told
