@@ -247,7 +247,10 @@ class Conversations:
         self._withdraw(conversation)
 
     def _offer(self, conversation: Conversation) -> None:
-        self._by_head.setdefault(conversation.head, []).append(conversation)
+        offered = self._by_head.setdefault(conversation.head, [])
+        # Another turn under the same id may have offered it already.
+        if conversation not in offered:
+            offered.append(conversation)
 
     def _withdraw(self, conversation: Conversation) -> None:
         offered = self._by_head.get(conversation.head, [])
