@@ -16,11 +16,17 @@ import openai
 import psutil
 from rich.console import Console
 
-from drills import workers
+from drills import clients, daemon, surroundings, upstream, workers
 from drills.outcome import Drill, NotHere, Outcome, markdown, table
 from drills.site import Site
 
-DRILLS: Final = (*workers.DRILLS,)
+DRILLS: Final = (
+    *workers.DRILLS,
+    *daemon.DRILLS,
+    *surroundings.DRILLS,
+    *clients.DRILLS,
+    *upstream.DRILLS,
+)
 # What a daemon or a client may do wrong; anything else is a mistake in a drill, and shown whole.
 FAILURES: Final = (AssertionError, openai.APIError, httpx.HTTPError, psutil.Error, OSError)
 

@@ -117,4 +117,4 @@ def markdown(outcomes: Iterable[Outcome]) -> str:
 
 
 def _counted(counter: Counter[str]) -> str:
-    return "\n".join(f"{count} × {what}" for what, count in counter.items())
+    return "\n".join(f"{count}x {what}" for what, count in counter.items())

@@ -18,16 +18,20 @@ from tests.end_to_end.running import DaemonProcess, LoopbackProcess, directive, 
 MODEL: Final = "sonnet:chat"
 # How long a turn may make no progress at all, so that a hung one is seen within a drill.
 ACTIVITY_SECONDS: Final = 4.0
+DRAIN_SECONDS: Final = 12
+SEND_SECONDS: Final = 4
 # For the daemon to come to rest after a fault: a kill has 5 s, a start 30 s.
 REST_SECONDS: Final = 60.0
 # A worker takes five (three pipes, the control socket, the pidfd); a few connections come and go.
 FDS_OF_WORKER: Final = 5
 FDS_TO_SPARE: Final = 12
 CONFIG: Final = f"[profiles.chat]\nactivity_minutes = {ACTIVITY_SECONDS / 60}\n"
+# Stands for the site's folder in the settings of a drill.
+ROOT: Final = "{root}"
 VARIABLES: Final = {
     "MAXD_POOL_WARM": MODEL,
-    "MAXD_SERVER_DRAIN_SECONDS": "15",
-    "MAXD_SERVER_SEND_TIMEOUT_SECONDS": "4",
+    "MAXD_SERVER_DRAIN_SECONDS": str(DRAIN_SECONDS),
+    "MAXD_SERVER_SEND_TIMEOUT_SECONDS": str(SEND_SECONDS),
 }
 
 T = TypeVar("T")
@@ -47,6 +51,7 @@ class Stream:
         self.conversation = raw.headers["x-conversation-id"]
         self._stream = raw.parse()
         self.text = ""
+        self.error = ""
         while not self.text:
             self.text += next(self._stream).choices[0].delta.content or ""
 
@@ -59,6 +64,7 @@ class Stream:
                     self.text += choice.delta.content or ""
                     finish = choice.finish_reason or finish
         except openai.APIError as error:
+            self.error = error.message
             return error.code or type(error).__name__
         except httpx.HTTPError as error:
             return type(error).__name__
@@ -83,7 +89,9 @@ class Site:
         (configuration / "config.toml").write_text(CONFIG)
         self.cli = root / "claude"
         self.install_cli()
-        self._variables = {**VARIABLES, "MAXD_CLI_PATH": str(self.cli), **variables}
+        self._variables = {**VARIABLES, "MAXD_CLI_PATH": str(self.cli)}
+        for name, value in variables.items():
+            self._variables[name] = value.replace(ROOT, str(root))
         self._pool = ThreadPoolExecutor(64)
         self._victims: list[psutil.Process] = []
         self._history: list[dict[str, str]] = []
@@ -103,7 +111,8 @@ class Site:
     def install_cli(self) -> None:
         """Put the real CLI where the daemon looks for it, in place of what is there."""
         new = self.root / "claude.new"
-        new.write_text(f'#!/bin/sh\nexec {real_cli()} "$@"\n')
+        # What the daemon is preloaded with is no fault of the CLI's.
+        new.write_text(f'#!/bin/sh\nunset LD_PRELOAD\nexec {real_cli()} "$@"\n')
         new.chmod(0o755)
         new.replace(self.cli)
 
