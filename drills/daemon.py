@@ -2,15 +2,17 @@
 
 import signal
 import time
-from concurrent.futures import Future
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import openai
 import psutil
 
 from drills.outcome import Drill, NotHere, Outcome
 from drills.site import DRAIN_SECONDS, ROOT, Site
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 # Where Debian's and Fedora's package put it.
 FAKETIME: Final = tuple(

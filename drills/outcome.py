@@ -3,12 +3,16 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rich.table import Table
 
 if TYPE_CHECKING:
     from drills.site import Site
+
+
+# Of what went wrong; an error may hold the daemon's whole log.
+MOST_SHOWN: Final = 2000
 
 
 class NotHere(Exception):
@@ -41,7 +45,7 @@ class Outcome:
         self._count(self.lost, what, truth, detail)
 
     def breaks(self, what: str) -> None:
-        self.broken.append(what)
+        self.broken.append(what if len(what) <= MOST_SHOWN else f"{what[:MOST_SHOWN]} …")
 
     @property
     def as_promised(self) -> bool:

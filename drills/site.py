@@ -1,11 +1,12 @@
 """The place of the drills: a loopback model, a daemon with the real CLI, and the health check."""
 
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import httpx
 import openai
@@ -14,6 +15,9 @@ import psutil
 from drills.outcome import Outcome
 from maxd.workers.tree import MARKER
 from tests.end_to_end.running import DaemonProcess, LoopbackProcess, directive, real_cli
+
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletionChunk
 
 MODEL: Final = "sonnet:chat"
 # How long a turn may make no progress at all, so that a hung one is seen within a drill.
@@ -49,7 +53,9 @@ class Stream:
             stream=True,
         )
         self.conversation = raw.headers["x-conversation-id"]
-        self._stream = raw.parse()
+        stream = raw.parse()
+        assert isinstance(stream, openai.Stream)
+        self._stream: openai.Stream[ChatCompletionChunk] = stream
         self.text = ""
         self.error = ""
         while not self.text:
@@ -267,13 +273,23 @@ class Site:
             try:
                 look()
             except (AssertionError, openai.APIError, httpx.HTTPError, psutil.Error) as error:
-                outcome.breaks(f"health, {what}: {type(error).__name__} {error}")
+                outcome.breaks(f"health, {what}: {type(error).__name__} {error}{self.last_words()}")
                 break
         outcome.healthy += len(outcome.broken) == before
 
+    def last_words(self) -> str:
+        """What the daemon said last, if it has ended."""
+        # It may be on its way out: its workers are killed first.
+        try:
+            self.daemon.process.wait(DRAIN_SECONDS)
+        except subprocess.TimeoutExpired:
+            return ""
+        said = " / ".join(str(entry["event"]).strip(" |") for entry in self.daemon.log[-12:])
+        return f"; the daemon has ended: {said}"
+
     def _check_daemon(self) -> None:
         code = self.daemon.process.poll()
-        assert code is None, f"it has ended with {code}"
+        assert code is None, f"exit code {code}"
 
     def _check_page(self) -> None:
         assert httpx.get(f"{self.daemon.base_url}/health", timeout=5).status_code == 200

@@ -21,7 +21,7 @@ DISK_BYTES: Final = 2 * 2**20
 # A CLI that is missing is looked for every 30 s, and then a worker has to start.
 BACK_SECONDS: Final = 60.0
 IDLE_CONNECTIONS: Final = 60
-EX_CANTCREAT: Final = 73
+EX_TEMPFAIL: Final = 75
 
 
 def replace_cli(site: Site, outcome: Outcome) -> None:
@@ -121,8 +121,8 @@ def fill_disk(site: Site, outcome: Outcome) -> None:
         site.daemon.wait()
         with site.start_daemon() as refused:
             code = refused.wait()
-            told = code == EX_CANTCREAT and "No space left" in str(refused.log)
-            outcome.loses(f"a start on a full disk: exit code {EX_CANTCREAT}", told, refused.log)
+            told = code == EX_TEMPFAIL and "No space left" in str(refused.log)
+            outcome.loses(f"a start on a full disk: exit code {EX_TEMPFAIL}", told, refused.log)
         filler.unlink()
         site.restart()
         site.go_on()
@@ -151,7 +151,7 @@ def exhaust_files(site: Site, outcome: Outcome) -> None:
         try:
             for _ in range(IDLE_CONNECTIONS):
                 idle.enter_context(connect(site))
-            said = site.daemon.wait_log("connection trouble")
+            said = site.daemon.wait_log("incident", place="accept", error="EMFILE")
             outcome.survives("a line in the log", said)
             late = site.refused(text="in the backlog")
             ended = beside.end()
