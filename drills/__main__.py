@@ -94,7 +94,8 @@ def main(argv: Sequence[str] | None = None, drills: Sequence[Drill] = DRILLS) ->
                 began = time.monotonic()
                 outcomes.append(run(drill, sites, options.times))
                 took = time.monotonic() - began
-                print(f"  … {drill.name} {took:.0f} s", file=sys.stderr, flush=True)
+                said = "" if outcomes[-1].as_promised else ": not as promised"
+                print(f"  … {drill.name} {took:.0f} s{said}", file=sys.stderr, flush=True)
         finally:
             sites.drop()
     if options.markdown:

@@ -155,9 +155,11 @@ def no_faketime(site: Site, outcome: Outcome) -> None:
 
 DRILLS: Final = (
     Drill("daemon-kill", "SIGKILL to the daemon in mid-stream", kill_in_stream),
-    Drill("daemon-and-keepers", "SIGKILL to the daemon and all keepers", kill_with_keepers),
-    Drill("daemon-term", "SIGTERM under load", stop_under_load),
-    Drill("daemon-term-endless", "SIGTERM during an endless stream", stop_with_an_endless_stream),
+    Drill("daemon-and-keepers", "SIGKILL to the daemon and all keepers", kill_with_keepers, 2),
+    Drill("daemon-term", "SIGTERM under load", stop_under_load, 2),
+    Drill(
+        "daemon-term-endless", "SIGTERM during an endless stream", stop_with_an_endless_stream, 1
+    ),
     Drill("clock-jump", "the clock set 3 days ahead and a day back", clock_or_not, 1, CLOCK)
     if CLOCK["LD_PRELOAD"]
     else Drill("clock-jump", "the clock set 3 days ahead and a day back", no_faketime, 1),

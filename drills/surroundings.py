@@ -166,7 +166,7 @@ def exhaust_files(site: Site, outcome: Outcome) -> None:
 
 
 DRILLS: Final = (
-    Drill("cli-replaced", "the CLI's program replaced, as by an update", replace_cli),
+    Drill("cli-replaced", "the CLI's program replaced, as by an update", replace_cli, 2),
     Drill(
         "cli-missing",
         "the CLI's program missing, all workers killed; and back",
@@ -188,7 +188,9 @@ DRILLS: Final = (
         partial(break_cli, breaking=make_it_fail),
         1,
     ),
-    Drill("disk-full", "the state directory on a full disk", fill_disk, 2),
+    Drill("disk-full", "the state directory on a full disk", fill_disk, 1),
     Drill("state-removed", "the state directory removed while it runs", remove_state, 1),
-    Drill("files-exhausted", f"no file left, {IDLE_CONNECTIONS} idle connections", exhaust_files),
+    Drill(
+        "files-exhausted", f"no file left, {IDLE_CONNECTIONS} idle connections", exhaust_files, 1
+    ),
 )

@@ -41,26 +41,31 @@ DRILLS: Final = (
         "service-500",
         "the service answers 500",
         partial(fail, error=500, codes={(502, "upstream_error")}),
+        2,
     ),
     Drill(
         "service-529",
         "the service answers 529",
         partial(fail, error=529, codes={(503, "overloaded")}),
+        2,
     ),
     Drill(
         "service-cut",
         "the service cuts its answer in the middle",
         partial(fail, words=50, cut=5, codes={(502, "upstream_unreachable")}),
+        2,
     ),
     Drill(
         "service-cut-early",
         "the service closes before it answers",
         partial(fail, words=50, cut=-1, codes={(502, "upstream_unreachable")}),
+        2,
     ),
     Drill(
         "service-silent",
         "the service goes silent in its answer",
         partial(fail, words=50, stall=5, codes={(504, "turn_timeout")}),
+        2,
     ),
-    Drill("service-gone", "the service is away, and back", stop_service),
+    Drill("service-gone", "the service is away, and back", stop_service, 2),
 )
