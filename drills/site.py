@@ -222,15 +222,22 @@ class Site:
         return self.wait(look, f"no worker is {state}")
 
     def wait_rest(self) -> None:
-        """Until nothing runs, waits, starts or ends, and a spare is ready."""
+        """Until nothing runs, waits, starts or ends, and a spare is ready if there is room."""
 
         def look() -> bool:
             status = self.status()
             pool = status["pool"]
             moving = [pool[state] for state in ("leased", "starting", "ending", "queued")]
-            return not any(moving) and not status["running"] and pool["spares"] > 0
+            full = pool["size"] == pool["limit"]
+            return not any(moving) and not status["running"] and (pool["spares"] > 0 or full)
 
         self.wait(look, "the pool did not come to rest")
+
+    def spare(self) -> psutil.Process:
+        """The CLI of a spare. Where idle workers leave no room for one, they are killed."""
+        if not self.status()["pool"]["spares"]:
+            self.kill_idle()
+        return self.worker("spare")
 
     def note_fds(self) -> None:
         self._fds = self._own_fds()
@@ -251,6 +258,13 @@ class Site:
         """Remember the worker's tree: the health check looks whether anything of it is left."""
         keeper = self.keeper(worker)
         self._victims += [keeper, *keeper.children(recursive=True)]
+
+    def kill_idle(self) -> None:
+        """Kill the worker of every conversation that waits for its next turn."""
+        for worker in [each for each in self.status()["workers"] if each["state"] == "idle"]:
+            process = psutil.Process(worker["pid"])
+            self.doom(process)
+            process.kill()
 
     def doom_all(self) -> None:
         self._victims += self.daemon.tree()

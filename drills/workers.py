@@ -4,7 +4,6 @@ import signal
 from typing import Any, Final
 
 import openai
-import psutil
 
 from drills.outcome import Drill, Outcome
 from drills.site import MODEL, Site
@@ -19,7 +18,7 @@ FUNCTION: Final = {
 
 
 def kill_spare(site: Site, outcome: Outcome) -> None:
-    spare = site.worker("spare")
+    spare = site.spare()
     site.doom(spare)
     spare.kill()
     outcome.survives("the next turn", site.ask(text="next") == "next")
@@ -61,10 +60,7 @@ def _signal_in_stream(site: Site, outcome: Outcome, number: int, code: str) -> N
 
 
 def kill_between_turns(site: Site, outcome: Outcome) -> None:
-    for worker in [each for each in site.status()["workers"] if each["state"] == "idle"]:
-        process = psutil.Process(worker["pid"])
-        site.doom(process)
-        process.kill()
+    site.kill_idle()
     site.go_on()
     outcome.survives("the conversation, all of it", True)
 
@@ -92,7 +88,7 @@ def kill_parked(site: Site, outcome: Outcome) -> None:
 
 
 def kill_keeper_of_spare(site: Site, outcome: Outcome) -> None:
-    spare = site.worker("spare")
+    spare = site.spare()
     site.doom(spare)
     site.keeper(spare).kill()
     outcome.survives("the next turn", site.ask(text="next") == "next")
