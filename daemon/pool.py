@@ -260,6 +260,8 @@ class Pool:
         self._settle(worker)
 
     def _release(self, worker: Worker, reason: str, lease: Lease, now: float) -> None:
+        memory = worker.resident_bytes()
+        lean = memory is not None and memory <= self._reuse_bytes
         self._scheduler.release(
             worker.launch.id,
             reason,
@@ -267,7 +269,7 @@ class Pool:
             head=lease.head if lease.finished else None,
             lenient=lease.lenient,
             parked=lease.parked,
-            root=lease.root if worker.resident_bytes() <= self._reuse_bytes else None,
+            root=lease.root if lean else None,
         )
         self._shed(now)
         self._settle(worker)

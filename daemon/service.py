@@ -23,7 +23,7 @@ from maxd.daemon.index import NAME as INDEX_NAME
 from maxd.daemon.index_writer import IndexWriter
 from maxd.daemon.lifecycle import drain_on_signal
 from maxd.daemon.manager import Health, keep_told
-from maxd.daemon.memory import PER_WORKER, available_memory, worker_budget
+from maxd.daemon.memory import PER_WORKER, available_memory, memory_is_below, worker_budget
 from maxd.daemon.metrics import Metrics
 from maxd.daemon.notify import Notifier
 from maxd.daemon.observer import Observer, Observers
@@ -307,7 +307,7 @@ async def relieve_memory(pool: Pool) -> None:
     """End workers that are missed least while memory is short, one at a time."""
     while True:
         await trio.sleep(RELIEF_SECONDS)
-        if available_memory() < RESERVED_BYTES:
+        if memory_is_below(RESERVED_BYTES):
             pool.relieve()
 
 

@@ -89,12 +89,14 @@ class Worker:
         """The CLI's process id; None before it has been started."""
         return None if self._process is None else self._process.pid
 
-    def resident_bytes(self) -> int:
-        """Memory that the process holds; 0 when it is gone."""
+    def resident_bytes(self) -> int | None:
+        """Memory that the process holds; 0 when it is gone, None if it cannot be read now."""
         try:
             return 0 if self.pid is None else int(psutil.Process(self.pid).memory_info().rss)
         except psutil.NoSuchProcess:
             return 0
+        except OSError:
+            return None  # No file is left to open.
 
     @property
     def record(self) -> TurnRecord:
