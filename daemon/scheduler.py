@@ -112,7 +112,7 @@ class Scheduler:
 
     def end(self, head: bytes, now: float) -> None:
         """The conversation at `head` is not wanted any more."""
-        if (slot := self.slots.holder(head)) is not None:
+        if (slot := self.slots.exact_holder(head)) is not None:
             self._kill(slot, "its conversation was deleted")
         self._assign(now)
 
