@@ -104,6 +104,7 @@ CHECKS: tuple[Check, ...] = (
         ask=CALLS,
         body=CHOICE,
         reply=finished("tool_calls"),
+        upstream={"system": [{"text": "You must call at least one of your functions"}]},
     ),
     honoured(
         "fields",

@@ -108,6 +108,16 @@ HISTORY = answered(
     {"type": "text", "text": "a"},
     MADE,
 )
+UNHEEDED = {
+    "messages": [
+        {"role": "user", "content": [document(PLAIN, citations={"enabled": True})]},
+        {
+            "role": "assistant",
+            "content": [{"type": "redacted_thinking", "data": "x"}, {"type": "text", "text": "a"}],
+        },
+        {"role": "user", "content": "go on"},
+    ]
+}
 
 CHECKS: tuple[Check, ...] = (
     honoured(
@@ -195,6 +205,7 @@ CHECKS: tuple[Check, ...] = (
         ask=CALLS,
         body=CHOICE,
         reply={"stop_reason": "tool_use", "content": [{"name": "weather"}]},
+        upstream={"system": [{"text": "You must call the function weather"}]},
     ),
     honoured(
         "fields",
@@ -322,7 +333,7 @@ CHECKS: tuple[Check, ...] = (
         group="content",
         name="`citations`",
         verdict=ignored("", None).verdict,
-        body=said(document(PLAIN, citations={"enabled": True}), {"type": "text", "text": "?"}),
+        body=UNHEEDED,
     ),
     honoured(
         "content",
@@ -361,7 +372,7 @@ CHECKS: tuple[Check, ...] = (
         name="`redacted_thinking`, blocks of the service's own tools",
         verdict=ignored("", None).verdict,
         note="only in history",
-        body=answered({"type": "redacted_thinking", "data": "x"}, {"type": "text", "text": "a"}),
+        body=UNHEEDED,
     ),
     refused(
         "content",

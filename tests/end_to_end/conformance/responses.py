@@ -231,6 +231,7 @@ CHECKS: tuple[Check, ...] = (
             "tool_choice": {"name": "weather"},
             "output": [{"type": "function_call", "name": "weather", "arguments": '{"city":"X"}'}],
         },
+        upstream={"system": [{"text": "You must call the function weather"}]},
     ),
     honoured(
         "fields",
