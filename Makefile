@@ -12,6 +12,7 @@ help:
 	@echo "make test-browser   the dashboard in a real browser (Debian: apt-get install chromium)"
 	@echo "make test-openclaw   OpenClaw from npm through maxd; installs it first"
 	@echo "make bench   ratios against claude-max-api-proxy and a bare warm process"
+	@echo "make drills  break things on purpose at a running daemon, and say what survived"
 	@echo "make conformance   write docs/conformance.md from its checks"
 	@echo "make clean   remove everything the above have made"
 
@@ -69,10 +70,13 @@ test-openclaw: .venv/installed .openclaw/installed
 bench: .venv/installed
 	.venv/bin/python -m bench
 
+drills: .venv/installed
+	.venv/bin/python -m drills
+
 conformance: .venv/installed
 	.venv/bin/python -m tests.end_to_end.conformance.page
 
 clean:
 	rm -rf .venv .venv-check build dist *.egg-info bench/.npm .openclaw .venv-clients .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help demo test test-openclaw test-clients check bench conformance clean test-browser
+.PHONY: help demo test test-openclaw test-clients check bench drills conformance clean test-browser

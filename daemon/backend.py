@@ -105,7 +105,7 @@ class Backend:
             self.cli = find_cli(self._configured, self._environment)
         except BackendUnavailable as fault:
             return fault
-        login = self.login = await login_state(self.cli, self._environment)
+        login = await login_state(self.cli, self._environment)
         self.projects = projects_directory(login, self._environment)
         self._note(login)
         if login.state == "logged_out":

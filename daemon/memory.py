@@ -33,6 +33,15 @@ def available_memory(*, cgroups: Path = CGROUPS, own_cgroup: Path = OWN_CGROUP) 
     return min(rooms)
 
 
+def memory_is_below(reserve: int) -> bool:
+    """Whether fewer than `reserve` bytes can be taken. False where that cannot be found out now:
+    in a daemon that has no file left to open, it must not end everything."""
+    try:
+        return available_memory() < reserve
+    except OSError:
+        return False
+
+
 def _groups(cgroups: Path, own_cgroup: Path) -> list[Path]:
     """The directories of this process's cgroup and of all above it. Inside a container the root
     is the container's own group and has limits too."""

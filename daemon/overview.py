@@ -114,6 +114,7 @@ class Overview:
                 self._usage.used,
                 now,
             ),
+            decisions=self._turns.decisions.by_tool(),
             totals=self._chronicle.totals(),
             errors=tuple(self._chronicle.errors()),
             events=tuple(self._chronicle.events()),

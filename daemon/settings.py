@@ -1,7 +1,7 @@
 """The settings: each one's meaning, type, bounds and default.
 
 A setting is described once, here; the checks of a configuration, the example file and the
-table in the README are made of that.
+table in docs/configuration.md are made of that.
 """
 
 from collections.abc import Iterator

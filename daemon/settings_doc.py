@@ -9,10 +9,10 @@ from maxd.daemon.settings import Setting, profile_settings, settings
 from maxd.workers.profiles import BUILT_IN
 
 MARKERS = ("<!-- settings -->", "<!-- /settings -->")
-"""Between these lines of README.md stands `markdown_table()`."""
+"""Between these lines of docs/configuration.md stands `markdown_table()`."""
 
 PROFILE_MARKERS = ("<!-- profiles -->", "<!-- /profiles -->")
-"""Between these lines of README.md stands `profiles_table()`."""
+"""Between these lines of docs/configuration.md stands `profiles_table()`."""
 
 # What is worth setting; the other fields are shown as they are in `agent`.
 _PROFILE_EXAMPLE = {
@@ -50,7 +50,7 @@ def example_toml() -> str:
 
 
 def profiles_table() -> str:
-    """A Markdown table of the fields of a profile, for README.md."""
+    """A Markdown table of the fields of a profile, for docs/configuration.md."""
     rows = [
         f"| field | {' | '.join(f'`{name}`' for name in BUILT_IN)} | meaning |",
         f"| --- {'| --- ' * len(BUILT_IN)}| --- |",
@@ -75,7 +75,7 @@ def _profile_example() -> Iterator[str]:
 
 
 def markdown_table() -> str:
-    """A Markdown table of every setting, for README.md."""
+    """A Markdown table of every setting, for docs/configuration.md."""
     rows = ["| setting | default | meaning |", "| --- | --- | --- |", *map(_row, settings())]
     return "\n".join(rows) + "\n"
 

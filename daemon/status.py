@@ -14,6 +14,7 @@ from maxd.daemon.settings import Config
 from maxd.daemon.slots import Slot
 from maxd.daemon.turn_facts import RunningTurn
 from maxd.workers.faults import Fault
+from maxd.workers.policy import Count
 from maxd.workers.states import State
 
 DaemonState: TypeAlias = Literal["serving", "unavailable", "stopping"]
@@ -155,6 +156,8 @@ class Status(Struct, frozen=True, kw_only=True):
     running: int
     conversations: int
     workers: tuple[WorkerStatus, ...]
+    decisions: dict[str, Count]
+    """How often the CLI asked for each tool, and what the profiles' rules answered."""
     totals: Totals
     errors: tuple[Seen, ...]
     events: tuple[Happened, ...]

@@ -17,6 +17,7 @@ from rich.text import Text
 from maxd.daemon.settings import Config
 from maxd.daemon.status import Status
 from maxd.daemon.status_table import render
+from maxd.daemon.unix_http import UnixConnection
 
 if TYPE_CHECKING:
     import argparse
@@ -69,27 +70,22 @@ def status_command(
 
 
 def base_url(config: Config) -> str:
-    """Where a client on this machine finds the daemon of `config`."""
+    """Where a client on this machine finds the status of the daemon of `config`: `http://…`, or
+    `unix:` and a path."""
+    if config.server.admin_socket:
+        return f"unix:{Path(config.server.admin_socket).expanduser()}"
     host = _ANY_ADDRESS.get(config.server.host, config.server.host)
     return f"http://{f'[{host}]' if ':' in host else host}:{config.server.port}"
 
 
 def ask(base: str, key: str | None) -> bytes:
     """The answer to `GET /status`. Raises Unreachable."""
-    try:
-        parts = urlsplit(base)
-        port = parts.port
-    except ValueError:
-        parts, port = urlsplit(""), None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Unreachable(f"{base} is no http:// address")
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname, port, timeout=ANSWER_SECONDS)
+    connection, path = _connection(base)
     headers = {"Accept": "application/json"}
     if key:
         headers["Authorization"] = f"Bearer {key}"
     try:
-        connection.request("GET", f"{parts.path.rstrip('/')}/status", headers=headers)
+        connection.request("GET", f"{path}/status", headers=headers)
         answer = connection.getresponse()
         body = answer.read(_MOST_BYTES)
     except (OSError, http.client.HTTPException, ValueError) as error:
@@ -102,6 +98,21 @@ def ask(base: str, key: str | None) -> bytes:
     if answer.status != 200:
         raise Unreachable(f"{base} answers with status {answer.status}: is that maxd?")
     return body
+
+
+def _connection(base: str) -> tuple[http.client.HTTPConnection, str]:
+    """The connection to `base`, and what stands before its paths."""
+    if base.startswith("unix:"):
+        return UnixConnection(base.removeprefix("unix:"), ANSWER_SECONDS), ""
+    try:
+        parts = urlsplit(base)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Unreachable(f"{base} is no http:// address")
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    return kind(parts.hostname, port, timeout=ANSWER_SECONDS), parts.path.rstrip("/")
 
 
 def decode(base: str, body: bytes) -> Status:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from typing import Literal
 
 from rich.columns import Columns
 from rich.console import Group, RenderableType
@@ -81,8 +82,13 @@ def _totals(status: Status) -> Panel:
         ("running", str(status.running)),
         ("tokens", f"{read:,} in, {totals.output_tokens:,} out"),
         ("cost", f"{totals.cost_usd:.2f} $"),
+        ("tools", f"{_asked(status, 'allowed')} allowed, {_asked(status, 'denied')} denied"),
     ]
     return _facts("since the start", rows)
+
+
+def _asked(status: Status, answer: Literal["allowed", "denied"]) -> int:
+    return sum(getattr(count, answer) for count in status.decisions.values())
 
 
 def _cli(status: Status) -> Panel:

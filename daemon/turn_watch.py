@@ -17,6 +17,7 @@ from maxd.workers.turn import (
     TextDelta,
     ThinkingDelta,
     Turn,
+    TurnRecord,
     Usage,
 )
 
@@ -35,6 +36,8 @@ class TurnWatch:
         self._admitted = self._told_at = trio.current_time()
         self._first_text_at: float | None = None
         self._worker: Worker | None = None
+        # What the worker's record was before this turn.
+        self._before: TurnRecord | None = None
         self._start: tuple[float, float] | None = None
         self._continues = False
         # What the service has told of the input of each round, and the model's own words.
@@ -57,6 +60,7 @@ class TurnWatch:
         self.leased_at = self._told_at = trio.current_time()
         self._worker, self._continues = lease.worker, lease.continues
         self._start = lease.start
+        self._before = None if lease.worker is None else lease.worker.record
 
     def told(self, events: Iterable[Event], released: Iterable[Event]) -> None:
         """The worker has told `events`; `released` goes to the client."""
@@ -119,7 +123,10 @@ class TurnWatch:
         if fault is not None:
             return replace(facts, outcome=fault.code or fault.blame, reason=fault.message)
         if finished is not None and self._worker is not None:
-            return replace(facts, usage=finished.usage, cost=self._worker.record.cost)
+            record = self._worker.record
+            # A worker that did not end the turn has none of it.
+            cost = 0.0 if record is self._before else record.cost
+            return replace(facts, usage=finished.usage, cost=cost)
         return facts
 
     def _tokens(self, finished: Finished | None) -> int:

@@ -63,7 +63,8 @@ def _read(pids: list[int]) -> dict[int, tuple[float, float, int]]:
             with process.oneshot():
                 times = process.cpu_times()
                 memory = process.memory_info().rss
-        except psutil.Error:
+        # OSError: no file is left to open. The next look may find more.
+        except (psutil.Error, OSError):
             continue
         found[pid] = (time.monotonic(), times.user + times.system, memory)
     return found

@@ -1,4 +1,4 @@
-"""The table of errors in the README, made of the faults themselves."""
+"""The table of errors in docs/api.md, made of the faults themselves."""
 
 import inspect
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """The machinery of a dialect's table of fields: every top-level field of its requests, and what
 becomes of it.
 
-One table for each dialect: its decoder applies it, the README prints it. A field that is not in
+One table for each dialect: its decoder applies it, the documents print it. A field that is not in
 it is unknown to the dialect's own API as well and is ignored, as clients expect of servers older
 than themselves.
 """
@@ -68,7 +68,7 @@ class FieldTable:
         return tuple(ignored)
 
     def markdown_table(self) -> str:
-        """The table as the README prints it."""
+        """The table as the documents print it."""
         rows = [
             f"| `{name}` | {field.use}{f': {field.note}' if field.note else ''} |"
             for name, field in self.fields.items()

@@ -1,6 +1,6 @@
 """Every top-level field of a chat completion request, and what becomes of it.
 
-One table: the decoder applies it, the README prints it. A field that is not here is unknown to
+One table: the decoder applies it, the documents print it. A field that is not here is unknown to
 OpenAI's API as well and is ignored, as OpenAI's SDKs expect of servers older than themselves.
 """
 
@@ -144,7 +144,7 @@ def _is_harmless(field: Field, value: bytes) -> bool:
 
 
 def markdown_table() -> str:
-    """The table as the README prints it."""
+    """The table as the documents print it."""
     rows = [
         f"| `{name}` | {field.use}{f': {field.note}' if field.note else ''} |"
         for name, field in FIELDS.items()

@@ -1,4 +1,4 @@
-"""The README prints what the code says."""
+"""The documents print what the code says."""
 
 import re
 from pathlib import Path
@@ -8,11 +8,13 @@ from maxd.http import errors_doc, openai_fields
 from maxd.http.anthropic_fields import MESSAGES
 from maxd.http.responses_fields import FIELDS as RESPONSES_FIELDS
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+API = (ROOT / "docs" / "api.md").read_text()
 
 
 def between(marker: str) -> str:
-    return README.split(f"<!-- {marker} -->")[1].split(f"<!-- /{marker} -->")[0].strip()
+    return API.split(f"<!-- {marker} -->")[1].split(f"<!-- /{marker} -->")[0].strip()
 
 
 def test_fields_of_a_request() -> None:

@@ -107,6 +107,10 @@ function showLimits(limits, now) {
   }));
 }
 
+function sum(decisions, answer) {
+  return Object.values(decisions).reduce((total, tool) => total + tool[answer], 0);
+}
+
 function showTotals(status) {
   const totals = status.totals;
   const killed = Object.entries(totals.kills_by_reason).map(([reason, n]) => `${n} × ${reason}`);
@@ -116,6 +120,7 @@ function showTotals(status) {
     ["tokens", `${count(totals.input_tokens + totals.cache_creation_tokens + totals.cache_read_tokens)} in, ${count(totals.output_tokens)} out`],
     ["cost", `${totals.cost_usd.toFixed(2)} $ by the CLI's prices`],
     ["processes", `${count(totals.workers_started)} started, ${count(totals.workers_died)} died`],
+    ["tools", `${count(sum(status.decisions, "allowed"))} allowed, ${count(sum(status.decisions, "denied"))} denied`],
     ["killed", killed.join("; ") || "none"],
   ]);
 }

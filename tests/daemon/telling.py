@@ -17,6 +17,7 @@ from maxd.daemon.status import (
     shown_settings,
 )
 from maxd.daemon.turn_facts import Timings, TurnFacts
+from maxd.workers.policy import Count
 from maxd.workers.turn import Usage
 
 USAGE = Usage(input_tokens=10, cache_read_tokens=20, output_tokens=5)
@@ -105,6 +106,7 @@ def status(**how: Any) -> Status:
         "running": 2,
         "conversations": 7,
         "workers": (worker(), worker(id="w2", state="stuck", pid=None, cpu=None, memory=None)),
+        "decisions": {"Bash": Count(4, 1), "Read": Count(2)},
         "totals": Totals(turns=12, finished=10, failed=2, cost_usd=1.5),
         "errors": (),
         "events": (),

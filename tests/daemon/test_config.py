@@ -237,13 +237,13 @@ def test_the_example_is_the_defaults_with_and_without_its_comment_signs(tmp_path
 
 
 def test_the_readme_holds_the_table_of_settings() -> None:
-    readme = ROOT / "README.md"
-    assert readme.exists(), "README.md is missing"
+    readme = ROOT / "docs" / "configuration.md"
+    assert readme.exists(), "docs/configuration.md is missing"
     start, end = MARKERS
     text = readme.read_text()
-    assert start in text, f"README.md lacks the line {start}"
-    assert end in text, f"README.md lacks the line {end}"
+    assert start in text, f"docs/configuration.md lacks the line {start}"
+    assert end in text, f"docs/configuration.md lacks the line {end}"
     written = text.partition(start)[2].partition(end)[0].strip()
     assert written == markdown_table().strip(), (
-        f"README.md: between {start} and {end} must stand what settings_doc.markdown_table() gives"
+        f"between {start} and {end} must stand what settings_doc.markdown_table() gives"
     )

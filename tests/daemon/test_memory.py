@@ -5,7 +5,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from maxd.daemon.memory import available_memory, worker_budget
+from maxd.daemon.memory import available_memory, memory_is_below, worker_budget
+from tests.scarcity import no_file_left
 
 MIB = 2**20
 
@@ -67,3 +68,10 @@ def test_without_readable_limits_the_machine_counts(tmp_path: Path, own: str) ->
 
 def test_this_machine_has_some() -> None:
     assert 0 < available_memory() <= psutil.virtual_memory().total
+
+
+def test_memory_that_cannot_be_read_is_not_short() -> None:
+    assert memory_is_below(2**60)
+    assert not memory_is_below(0)
+    with no_file_left():
+        assert not memory_is_below(2**60)

@@ -125,6 +125,12 @@ def test_the_example_shows_every_field_and_is_right(tmp_path: Path) -> None:
 
 def test_the_readme_holds_the_table_of_fields() -> None:
     start, end = PROFILE_MARKERS
-    written = (ROOT / "README.md").read_text().partition(start)[2].partition(end)[0].strip()
+    written = (
+        (ROOT / "docs" / "configuration.md")
+        .read_text()
+        .partition(start)[2]
+        .partition(end)[0]
+        .strip()
+    )
     assert written == profiles_table().strip()
     assert all(f"`{name}`" in written for name in BUILT_IN)

@@ -31,6 +31,7 @@ def test_it_tells_all_an_operator_looks_for() -> None:
         "1 leased, 1 parked, 1 spare, 1 stuck",
         "2 of 256, oldest 1.5 s",
         "10 finished, 2 failed",
+        "6 allowed, 1 denied",
         "2.1.330",
         "failed: it remembers",
         "five_hour",

@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from maxd.daemon.worker_usage import WorkerUsage
+from tests.scarcity import no_file_left
 
 
 async def sample(usage: WorkerUsage) -> None:
@@ -34,6 +35,18 @@ async def test_memory_at_once_and_cpu_at_the_second_look() -> None:
         assert abs(first.memory - psutil.Process().memory_info().rss) < 50 * 2**20
         await sample(usage)
         assert usage.used[os.getpid()].cpu is not None
+        nursery.cancel_scope.cancel()
+
+
+async def test_with_no_file_left_it_looks_again_later() -> None:
+    usage = WorkerUsage(lambda: [os.getpid()])
+    async with trio.open_nursery() as nursery:
+        with no_file_left():
+            nursery.start_soon(usage.run)
+            await sample(usage)
+        assert usage.used == {}
+        await sample(usage)
+        assert set(usage.used) == {os.getpid()}
         nursery.cancel_scope.cancel()
 
 

@@ -30,8 +30,8 @@ STOP_SECONDS = 30.0
 class LoopbackProcess:
     """`python -m maxd.workers.loopback` and what it was asked."""
 
-    def __init__(self, script: Path | None = None) -> None:
-        command = [sys.executable, "-m", "maxd.workers.loopback"]
+    def __init__(self, script: Path | None = None, port: int = 0) -> None:
+        command = [sys.executable, "-m", "maxd.workers.loopback", f"--port={port}"]
         if script is not None:
             command.append(f"--script={script}")
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

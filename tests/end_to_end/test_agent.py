@@ -171,7 +171,7 @@ def test_heartbeats_come_while_a_tool_runs(daemon: DaemonProcess) -> None:
 
 
 def test_a_denied_tool_is_denied_and_the_model_is_told(
-    client: openai.OpenAI, model: LoopbackProcess, tmp_path: Path
+    client: openai.OpenAI, daemon: DaemonProcess, model: LoopbackProcess, tmp_path: Path
 ) -> None:
     commands = [
         f"touch {tmp_path}/hit",
@@ -192,6 +192,9 @@ def test_a_denied_tool_is_denied_and_the_model_is_told(
     assert all("denie" in each or "allows only" in each for each in told[:5])
     assert "allowed" in told[5]
     assert "allows only" in told[-1]
+    decisions = httpx.get(f"{daemon.base_url}/status").json()["decisions"]
+    # Those that the CLI was told of are denied without a question.
+    assert decisions["Bash"]["denied"] >= 1
 
 
 def test_a_confined_profile_stays_in_its_directory(

@@ -41,7 +41,7 @@ def user(content: Any) -> list[dict[str, Any]]:
         (body(user("   ")), 400, "messages[0].content"),
         (body(user([{"type": "text", "text": "a\0"}])), 400, "messages[0].content[0]"),
         (body(user("hi"), n=2), 400, "n"),
-        (body(user("hi"), tools=[{"type": "function"}]), 400, "tools"),
+        (body(user("hi"), tools=[{"type": "function"}]), 400, "tools[0].function"),
         (body([*user("hi"), {"role": "assistant", "content": "x"}]), 400, "messages[1].role"),
         (body(user(CANARY + "x" * 20_000_000)), 413, "messages"),
         (b" " * (33 * 1024 * 1024), 413, None),

@@ -342,3 +342,19 @@ def test_an_answer_is_cut_at_a_stop_text_and_after_so_many_tokens(client: openai
     text, finish = ask(max_tokens=10)
     assert finish == "length"
     assert text == "word1 word2 word3 word4 word5 word6 word"[:40]
+
+
+@pytest.mark.parametrize("tools", [[function("get_time")], []], ids=["others", "none"])
+def test_with_other_functions_the_history_is_given_to_another_worker(
+    client: openai.OpenAI, model: LoopbackProcess, tools: list[Any]
+) -> None:
+    loop = Loop(client, tools=[function("get_weather", "city")])
+    replies = [called(("get_weather", {"city": "Rome"})), {"text": "Rain."}]
+    assert loop.run(directive(replies=replies), {"get_weather": weather}) == "Rain."
+    loop.fields = {"tools": tools} if tools else {}
+    assert loop.run(f"And now? {directive(text='Still rain.')}", {}) == "Still rain."
+    assert len(model.requests()) == 3
+    last = model.requests()[-1]
+    assert told_upstream(last) == [("get_weather", {"city": "Rome"}, "It rains in Rome.")]
+    names = {tool["name"].removeprefix(MODEL_NAME) for tool in last["body"]["tools"]}
+    assert names == {"get_weather", *(tool["function"]["name"] for tool in tools)}

@@ -81,6 +81,19 @@ def test_keys_names_and_quotas(site: Site) -> None:
         assert key not in str(daemon.log)
 
 
+def test_status_comes_from_the_operators_socket_without_a_key(site: Site) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "maxd.daemon", "status", "--json"],
+        env=site.daemon.environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert f'"pid":{site.daemon.process.pid}' in shown.replace(" ", "")
+    key = {"x-api-key": site.free}
+    assert httpx.get(f"{site.daemon.base_url}/status", headers=key).status_code == 404
+
+
 def serve(root: Path, base_url: str, *words: str, **variables: str) -> DaemonProcess:
     command = [*DaemonProcess.COMMAND, *words]
     return DaemonProcess(root, base_url, fake_cli_variables(**variables), command=command)

@@ -35,10 +35,28 @@ PNG = base64.b64encode(
 ).decode()
 
 
+@pytest.fixture(scope="module")
+def daemon(
+    _model: LoopbackProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DaemonProcess]:
+    """One that serves nobody else: the spares of other tests' models would take the room of
+    workers that have to go on here."""
+    root = tmp_path_factory.mktemp("messages")
+    with DaemonProcess(root, _model.base_url, {"MAXD_POOL_WARM": CHAT}) as daemon:
+        yield daemon.wait_serving()
+        assert daemon.stop() == 0
+
+
 @pytest.fixture
-def claude(shared_daemon: DaemonProcess) -> Iterator[anthropic.Anthropic]:
+def client(daemon: DaemonProcess) -> Iterator[openai.OpenAI]:
+    with daemon.client() as client:
+        yield client
+
+
+@pytest.fixture
+def claude(daemon: DaemonProcess) -> Iterator[anthropic.Anthropic]:
     with anthropic.Anthropic(
-        base_url=shared_daemon.base_url, api_key="not-needed", max_retries=0, timeout=60.0
+        base_url=daemon.base_url, api_key="not-needed", max_retries=0, timeout=60.0
     ) as client:
         yield client
 
@@ -135,7 +153,7 @@ def test_thinking_is_passed_back_unchanged(
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_tool_loop(
     claude: anthropic.Anthropic,
-    shared_daemon: DaemonProcess,
+    daemon: DaemonProcess,
     model: LoopbackProcess,
     streamed: bool,
 ) -> None:
@@ -190,8 +208,8 @@ def test_a_tool_loop(
     last = [m for m in requests[-1]["body"]["messages"] if m["role"] in ("user", "assistant")]
     given = [b["content"] for m in last for b in m["content"] if b["type"] == "tool_result"]
     assert [str(each).count("sun over") for each in given] == [1] * 6
-    shared_daemon.wait_log("turn", conversation=conversation, messages=len(history))
-    assert len({entry["worker"] for entry in turns(shared_daemon, conversation)}) == 1
+    daemon.wait_log("turn", conversation=conversation, messages=len(history))
+    assert len({entry["worker"] for entry in turns(daemon, conversation)}) == 1
 
 
 def test_a_result_is_an_error_or_an_image(
@@ -344,7 +362,7 @@ DIALECTS = ("chat", "messages", "responses")
 def test_a_conversation_changes_its_dialect(
     claude: anthropic.Anthropic,
     client: openai.OpenAI,
-    shared_daemon: DaemonProcess,
+    daemon: DaemonProcess,
     model: LoopbackProcess,
     begins: str,
 ) -> None:
@@ -374,8 +392,8 @@ def test_a_conversation_changes_its_dialect(
         ids.add(reply.headers["x-conversation-id"])
         history.append({"role": "assistant", "content": answer})
     (conversation,) = ids
-    shared_daemon.wait_log("turn", conversation=conversation, messages=11)
-    entries = turns(shared_daemon, conversation)
+    daemon.wait_log("turn", conversation=conversation, messages=11)
+    entries = turns(daemon, conversation)
     assert [entry["continued"] for entry in entries] == [False] + [True] * 5
     assert len({entry["worker"] for entry in entries}) == 1
     assert len(model.requests()) == 6
@@ -421,10 +439,10 @@ def test_an_error_in_the_middle_of_a_stream(claude: anthropic.Anthropic) -> None
 
 
 def test_errors_before_any_routing_are_in_the_dialect_of_the_path(
-    shared_daemon: DaemonProcess,
+    daemon: DaemonProcess,
 ) -> None:
     body = {"model": CHAT, "max_tokens": 1, "messages": [{"role": "user", "content": "x"}]}
-    with httpx.Client(base_url=shared_daemon.base_url) as web:
+    with httpx.Client(base_url=daemon.base_url) as web:
         refusals = {
             (path, kind): web.request(method, path, headers=headers, **content)
             for path in ("/v1/messages", "/v1/chat/completions")
@@ -481,7 +499,7 @@ def test_refusals_name_what_is_wrong(claude: anthropic.Anthropic) -> None:
 
 
 def test_claude_code_is_a_client(
-    shared_daemon: DaemonProcess, model: LoopbackProcess, tmp_path: Path
+    daemon: DaemonProcess, model: LoopbackProcess, tmp_path: Path
 ) -> None:
     """Its requests have every beta there is; its own tools are functions of the client's."""
     work = tmp_path / "work"
@@ -496,7 +514,7 @@ def test_claude_code_is_a_client(
         [real_cli(), "-p", "--model", CHAT, "--allowedTools=Bash", prompt],
         env={
             "PATH": os.environ["PATH"],
-            **environment(shared_daemon.base_url, str(tmp_path)),
+            **environment(daemon.base_url, str(tmp_path)),
             "CLAUDE_CODE_MAX_RETRIES": "0",
         },
         cwd=work,

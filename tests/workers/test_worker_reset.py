@@ -12,6 +12,7 @@ from maxd.workers.faults import Fault, ProtocolBroken
 from maxd.workers.profiles import AGENT
 from maxd.workers.turn import Event, Finished, TextDelta, Turn
 from maxd.workers.worker import Worker
+from tests.scarcity import no_file_left
 from tests.workers.rig import Block, FakeRig, Life, RealRig, Rig, shown, start_worker, turn
 
 SYSTEM = ("Be brief.",)
@@ -155,6 +156,14 @@ async def test_a_worker_with_tools_refuses(fake: FakeRig) -> None:
     outbox, inbox = trio.open_memory_channel[list[Event] | Fault](1)
     with outbox, inbox, pytest.raises(RuntimeError):
         worker.assign_nowait(turn(("user", "hi"), profile="agent"), outbox, reset=True)
+
+
+async def test_its_memory_is_not_known_with_no_file_left(fake: FakeRig) -> None:
+    async with living(fake) as [life]:
+        assert life.worker.resident_bytes()
+        with no_file_left():
+            assert life.worker.resident_bytes() is None
+        assert life.worker.resident_bytes()
 
 
 async def test_what_it_holds_is_gone_after_a_reset(fake: FakeRig) -> None:
