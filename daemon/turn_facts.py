@@ -61,6 +61,8 @@ class TurnFacts(Struct, frozen=True, kw_only=True):
     """A turn that has ended. `request` is the id in `X-Request-Id`, `key` the name of the API key
     where there is one. `outcome` is `finished`, `cancelled` (the client went away) or the code
     of the fault that ended it, whose message `reason` is. `usage` is there when it finished.
+    `tokens` is what it has cost, in and out, however it ended: as far as that was told, and the
+    output of a turn that was not finished by an estimate.
     """
 
     request: str
@@ -77,6 +79,7 @@ class TurnFacts(Struct, frozen=True, kw_only=True):
     outcome: str
     reason: str | None = None
     usage: Usage | None = None
+    tokens: int = 0
     cost: float = 0.0
 
     @property

@@ -6,9 +6,20 @@ from typing import TYPE_CHECKING
 import trio
 from msgspec.structs import replace
 
+from maxd.daemon.cut import QUARTERS, quarters
 from maxd.daemon.lease import Lease
 from maxd.daemon.turn_facts import CANCELLED, FINISHED, RunningTurn, Timings, TurnFacts, timings
-from maxd.workers.turn import Event, Finished, TextDelta, Turn, TurnRecord
+from maxd.workers.turn import (
+    CallDelta,
+    Event,
+    Finished,
+    RoundStarted,
+    TextDelta,
+    ThinkingDelta,
+    Turn,
+    TurnRecord,
+    Usage,
+)
 
 if TYPE_CHECKING:
     from maxd.workers.faults import Fault
@@ -29,6 +40,8 @@ class TurnWatch:
         self._before: TurnRecord | None = None
         self._start: tuple[float, float] | None = None
         self._continues = False
+        # What the service has told of the input of each round, and the model's own words.
+        self._input_tokens = self._output_quarters = 0
         self.attempts = 0
         self.leased_at: float | None = None
 
@@ -49,9 +62,17 @@ class TurnWatch:
         self._start = lease.start
         self._before = None if lease.worker is None else lease.worker.record
 
-    def told(self, released: Iterable[Event]) -> None:
-        """The worker has told something, of which this goes to the client."""
+    def told(self, events: Iterable[Event], released: Iterable[Event]) -> None:
+        """The worker has told `events`; `released` goes to the client."""
         self._told_at = trio.current_time()
+        for event in events:
+            match event:
+                case RoundStarted(_, usage):
+                    self._input_tokens += _input(usage)
+                case TextDelta(text) | ThinkingDelta(text) | CallDelta(text):
+                    self._output_quarters += quarters(text)
+                case _:
+                    pass
         if self._first_text_at is None and any(isinstance(each, TextDelta) for each in released):
             self._first_text_at = self._told_at
 
@@ -97,6 +118,7 @@ class TurnWatch:
             attempts=self.attempts,
             timings=self.timings(ended=True),
             outcome=CANCELLED if finished is None else FINISHED,
+            tokens=self._tokens(finished),
         )
         if fault is not None:
             return replace(facts, outcome=fault.code or fault.blame, reason=fault.message)
@@ -106,3 +128,13 @@ class TurnWatch:
             cost = 0.0 if record is self._before else record.cost
             return replace(facts, usage=finished.usage, cost=cost)
         return facts
+
+    def _tokens(self, finished: Finished | None) -> int:
+        if finished is None:
+            return self._input_tokens + -(-self._output_quarters // QUARTERS)
+        # Of an answer that was cut only the output is known.
+        return max(self._input_tokens, _input(finished.usage)) + finished.usage.output_tokens
+
+
+def _input(usage: Usage) -> int:
+    return usage.input_tokens + usage.cache_creation_tokens + usage.cache_read_tokens

@@ -166,7 +166,7 @@ class TurnStream:
             self._finished = cut
             self._reusable = self._may_reset and await self._lease.interrupt()
         self._reply.feed(released)
-        self.watch.told(released)
+        self.watch.told(told, released)
         return released
 
     def _session_of_old(self) -> str | None:
