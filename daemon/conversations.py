@@ -15,9 +15,10 @@ from msgspec import Struct
 from maxd.daemon import lineage
 from maxd.daemon.conversation import Conversation
 from maxd.daemon.lineage import Head
-from maxd.workers.faults import BadRequest, ConversationBusy
-from maxd.workers.turn import Finished, Part, Turn, TurnRecord
+from maxd.workers.faults import BadRequest, ConversationBusy, ConversationGone
+from maxd.workers.turn import Effort, Finished, Part, Turn, TurnRecord
 
+UNKNOWN_CALLS = "nothing waits for these results; send the whole history with the calls"
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
@@ -38,11 +39,16 @@ class Claim(Struct, kw_only=True):
     base: Head | None = None
     conversation: Conversation | None = None
     pending: tuple[str, ...] = ()
-    """The calls with which the conversation's last turn ended."""
+    """The calls with which the conversation's last turn ended: what a worker that holds it waits
+    for the results of, whichever way it is found."""
 
     @property
     def whole(self) -> bool:
         return self.base is None
+
+    def binding(self, effort: Effort | None) -> Head:
+        """What a worker that is set to `effort` must be bound to in order to be reset for it."""
+        return lineage.binding(self.root, self.turn, effort)
 
 
 class Conversations:
@@ -108,7 +114,8 @@ class Conversations:
         """The conversation that `turn` goes on with, or a new one.
 
         Raises BadRequest for an id outside its pattern, ConversationBusy when the turn brings new
-        messages alone and another turn of its conversation is running.
+        messages alone and another turn of its conversation is running, ConversationGone when it
+        brings results of calls alone that no worker waits for.
         """
         if conversation_id is not None and ID.fullmatch(conversation_id) is None:
             raise BadRequest(
@@ -123,6 +130,7 @@ class Conversations:
             root=lineage.root(turn, scope),
             head=head,
             known=known,
+            pending=lineage.calls(turn.messages[known - 1]) if known else (),
         )
         named = None if conversation_id is None else self._by_id.get((scope, conversation_id))
         if head is None:
@@ -131,6 +139,10 @@ class Conversations:
             if named is not None and self._follows(named, claim):
                 self._take(claim, named)
                 claim.head = claim.base = Head(named.head)
+                claim.pending = self._pending.get((scope, named.id), ())
+            if lineage.begins_with_results(turn) and not claim.pending:
+                self.abandon(claim)
+                raise ConversationGone(UNKNOWN_CALLS, param="X-Conversation-Id")
         elif named is not None and named.head == head and self._is_free(named):
             self._take(claim, named)
         elif conversation_id is None and (found := self._by_head.get(head)):
@@ -231,12 +243,14 @@ class Conversations:
 
     def _take(self, claim: Claim, conversation: Conversation) -> None:
         claim.id, claim.conversation = conversation.id, conversation
-        claim.pending = self._pending.get((conversation.scope, conversation.id), ())
         self._claimed.add((conversation.scope, conversation.id))
         self._withdraw(conversation)
 
     def _offer(self, conversation: Conversation) -> None:
-        self._by_head.setdefault(conversation.head, []).append(conversation)
+        offered = self._by_head.setdefault(conversation.head, [])
+        # Another turn under the same id may have offered it already.
+        if conversation not in offered:
+            offered.append(conversation)
 
     def _withdraw(self, conversation: Conversation) -> None:
         offered = self._by_head.get(conversation.head, [])

@@ -5,6 +5,8 @@ The CLI takes neither for a running process, so the events are cut on their way 
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from msgspec.structs import replace
+
 from maxd.workers.turn import (
     CallDelta,
     CallStarted,
@@ -12,6 +14,7 @@ from maxd.workers.turn import (
     Finished,
     RoundBroken,
     RoundEnded,
+    RoundStarted,
     TextDelta,
     Usage,
 )
@@ -41,11 +44,14 @@ class Cut:
         self._tail = ""
         # The call in progress, where it may turn out not to fit.
         self._call: list[Event] = []
+        # The tokens of the rounds, as far as they were told when they began.
+        self._begun = Usage()
         self.finished: Finished | None = None
 
     def feed(self, events: Iterable[Event]) -> list[Event]:
         """The events that may go to the client now. Once the answer is cut the last of them is a
-        Finished with the output tokens estimated, also in `finished`, and nothing comes after."""
+        Finished with the input that the service told of and the output estimated, also in
+        `finished`, and nothing comes after."""
         released: list[Event] = []
         for event in events:
             if self.finished is not None:
@@ -65,6 +71,13 @@ class Cut:
                 yield from self._flush()
                 if self.finished is None:
                     yield event
+            case RoundStarted(_, usage):
+                self._begun = Usage(
+                    self._begun.input_tokens + usage.input_tokens,
+                    self._begun.cache_creation_tokens + usage.cache_creation_tokens,
+                    self._begun.cache_read_tokens + usage.cache_read_tokens,
+                )
+                yield event
             case RoundBroken():
                 # What came of the round is void.
                 self._tail = ""
@@ -139,7 +152,7 @@ class Cut:
 
     def _end(self, reason: str, stop: str | None = None) -> Iterator[Event]:
         if self.finished is None:
-            usage = Usage(output_tokens=-(-self._used // QUARTERS))
+            usage = replace(self._begun, output_tokens=-(-self._used // QUARTERS))
             self.finished = Finished(reason, usage, stop)
             yield self.finished
 

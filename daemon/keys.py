@@ -45,7 +45,7 @@ ApiKeys = Annotated[
         title="tables [keys.NAME] with hash, max_concurrent, requests_per_minute and "
         "tokens_per_minute",
         description="API keys by name, as `maxd key new` prints them: with any, every request but "
-        "/health needs one.",
+        "/health and the dashboard's empty page needs one.",
         max_length=1024,
         # Somebody may write the key where its hash belongs.
         extra=SECRET,

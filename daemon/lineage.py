@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from maxd.workers.turn import (
     Document,
+    Effort,
     Image,
     Message,
     Part,
@@ -54,6 +55,15 @@ def root(turn: Turn, scope: str) -> Head:
     )
 
 
+def binding(root: Head, turn: Turn, effort: Effort | None) -> Head:
+    """The hash of what a worker is bound to, to the letter, and of the `effort` it is set to.
+    `root` takes for the same what clients write in other ways; a worker that has been reset is
+    still bound to what the first has written, and a turn that wants no effort in particular is not
+    to have that of a stranger's."""
+    exactly = (turn.schema or "", effort or "")
+    return _hash(b"binding", root, _fields(*turn.system), _fields(*exactly))
+
+
 def extend(head: Head, message: Message) -> Head:
     """The hash of everything up to and including `message`."""
     return _hash(head, _fields(message.role), _fields(*_canonical(message)))
@@ -68,6 +78,16 @@ def history(turn: Turn, scope: str) -> tuple[Head | None, int]:
         if message.role == "assistant":
             found, count = head, number
     return found, count
+
+
+def calls(message: Message) -> tuple[str, ...]:
+    """The ids of the calls in an assistant message."""
+    return tuple(part.id for part in message.parts if isinstance(part, ToolCall))
+
+
+def begins_with_results(turn: Turn) -> bool:
+    """Whether the first message has results of calls, which then came before it."""
+    return any(isinstance(part, ToolResult) for part in turn.messages[0].parts)
 
 
 def after_reply(

@@ -26,6 +26,7 @@ from maxd.daemon.keys import KeyRing
 from maxd.daemon.ledger import Ledger, StateError
 from maxd.daemon.lifecycle import Stopped
 from maxd.daemon.logs import configure, get_logger
+from maxd.daemon.memory import available_memory
 from maxd.daemon.notices import Message, trial_notice
 from maxd.daemon.notify import Notifier
 from maxd.daemon.quotas import Quotas
@@ -120,7 +121,7 @@ def serve(path: Path | None, overrides: Mapping[str, object]) -> int:
     try:
         load = partial(_load, path, overrides)
         config = load()
-        limits(config, Catalog(config.models, config.make_profiles()))
+        limits(config, Catalog(config.models, config.make_profiles()), available_memory())
         channels = open_channels(config.notify, os.environ)
     except ConfigError as error:
         return _fail(EX_CONFIG, *error.problems)

@@ -51,7 +51,6 @@ class Pool:
         on_start_failed: Callable[[Fault], None] = lambda fault: None,
         observer: Observer | None = None,
     ) -> None:
-        self.limits = limits
         self._scheduler = Scheduler(limits, self)
         self._launcher = launcher
         self._log = log
@@ -116,6 +115,11 @@ class Pool:
     def counts(self) -> dict[State, int]:
         """Workers by state."""
         return self._scheduler.counts()
+
+    @property
+    def limits(self) -> Limits:
+        """Those in force."""
+        return self._scheduler.limits
 
     @property
     def queued(self) -> int:
@@ -279,7 +283,7 @@ class Pool:
         """End what is idle beyond a limit that was lowered while it was busy."""
         slots, most = self._scheduler.slots, self._scheduler.limits.max_workers
         while slots.live() - len(slots.of(State.ENDING)) > most:
-            if not slots.of(State.IDLE, State.SPARE):
+            if not slots.of(State.SPARE, *WAITING):
                 return
             self._scheduler.evict(now)
 

@@ -112,7 +112,7 @@ class Scheduler:
 
     def end(self, head: bytes, now: float) -> None:
         """The conversation at `head` is not wanted any more."""
-        if (slot := self.slots.holder(head)) is not None:
+        if (slot := self.slots.exact_holder(head)) is not None:
             self._kill(slot, "its conversation was deleted")
         self._assign(now)
 
@@ -153,8 +153,6 @@ class Scheduler:
                 slot.request, slot.idle_since = None, now
                 slot.head, slot.lenient = head, lenient
                 slot.root = root if slot.turns < self.limits.reuse_turns and not parked else None
-                for oldest in self.slots.parked_beyond(self.limits.max_parked):
-                    self._kill(oldest, "too many are parked")
         self._assign(now)
 
     def forget(self, key: Key, now: float) -> None:
@@ -274,6 +272,8 @@ class Scheduler:
         self._refuse_too_old(now)
         for slot in self.slots.idle_for(self.limits.idle_seconds, now):
             self._kill(slot, "its conversation was idle for long")
+        for slot in self.slots.parked_beyond(self.limits.max_parked):
+            self._kill(slot, "too many are parked")
         if self._closed is None:
             self._make_room(now)
             self._keep_spares(now)

@@ -148,9 +148,12 @@ async def run(
     def account_opened(closure: Closure) -> None:
         notifier.tell(notices.account_open(window_name(closure)))
 
+    # Looked at once: what the workers have taken by the time of a reload is theirs to have.
+    memory = available_memory()
+
     def apply(changed: Config) -> None:
         nonlocal config
-        allowed = limits(changed, catalog)
+        allowed = limits(changed, catalog, memory)
         config = changed
         pool.adapt(
             allowed,
@@ -178,7 +181,7 @@ async def run(
     chronicle, metrics = Chronicle(), Metrics()
     observer = Observers(chronicle, metrics, *observers)
     pool = Pool(
-        limits(config, catalog),
+        limits(config, catalog, memory),
         launch,
         log,
         freeze_idle=config.pool.freeze_idle,
@@ -308,10 +311,11 @@ async def relieve_memory(pool: Pool) -> None:
             pool.relieve()
 
 
-def limits(config: Config, catalog: Catalog) -> Limits:
-    """What the scheduler may do. Raises ModelNotFound for a warm id that means nothing."""
+def limits(config: Config, catalog: Catalog, memory: int) -> Limits:
+    """What the scheduler may do with `memory` bytes for all workers. Raises ModelNotFound for a
+    warm id that means nothing."""
     pool = config.pool
-    workers = pool.max_workers or worker_budget(available_memory(), pool.memory_fraction)
+    workers = pool.max_workers or worker_budget(memory, pool.memory_fraction)
     return Limits(
         max_workers=workers,
         # Starting takes 0.6 s of CPU; more at once than processors only slow down each other.

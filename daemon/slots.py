@@ -140,11 +140,14 @@ class Slots:
         spares = self.of(State.SPARE)
         return min(spares, key=lambda slot: last_used.get(slot.key, 0.0), default=None)
 
+    def exact_holder(self, head: bytes) -> Slot | None:
+        """A worker that waits at exactly `head`."""
+        return next((slot for slot in self.of(*WAITING) if slot.head == head), None)
+
     def holder(self, head: bytes) -> Slot | None:
         """A worker that waits at `head`, exactly if there is one. Two may: equal conversations."""
-        idle = self.of(*WAITING)
-        exact = (slot for slot in idle if slot.head == head)
-        return next(exact, next((slot for slot in idle if slot.lenient == head), None))
+        lenient = (slot for slot in self.of(*WAITING) if slot.lenient == head)
+        return self.exact_holder(head) or next(lenient, None)
 
     def longest_idle(self) -> Slot | None:
         return min(self.of(*WAITING), key=lambda slot: slot.idle_since, default=None)

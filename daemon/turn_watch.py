@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from maxd.daemon.lease import Lease
 from maxd.daemon.turn_facts import CANCELLED, FINISHED, RunningTurn, Timings, TurnFacts, timings
-from maxd.workers.turn import Event, Finished, TextDelta, Turn
+from maxd.workers.turn import Event, Finished, TextDelta, Turn, TurnRecord
 
 if TYPE_CHECKING:
     from maxd.workers.faults import Fault
@@ -25,6 +25,8 @@ class TurnWatch:
         self._admitted = self._told_at = trio.current_time()
         self._first_text_at: float | None = None
         self._worker: Worker | None = None
+        # What the worker's record was before this turn.
+        self._before: TurnRecord | None = None
         self._start: tuple[float, float] | None = None
         self._continues = False
         self.attempts = 0
@@ -45,6 +47,7 @@ class TurnWatch:
         self.leased_at = self._told_at = trio.current_time()
         self._worker, self._continues = lease.worker, lease.continues
         self._start = lease.start
+        self._before = None if lease.worker is None else lease.worker.record
 
     def told(self, released: Iterable[Event]) -> None:
         """The worker has told something, of which this goes to the client."""
@@ -98,5 +101,8 @@ class TurnWatch:
         if fault is not None:
             return replace(facts, outcome=fault.code or fault.blame, reason=fault.message)
         if finished is not None and self._worker is not None:
-            return replace(facts, usage=finished.usage, cost=self._worker.record.cost)
+            record = self._worker.record
+            # A worker that did not end the turn has none of it.
+            cost = 0.0 if record is self._before else record.cost
+            return replace(facts, usage=finished.usage, cost=cost)
         return facts

@@ -187,13 +187,13 @@ class TurnStream:
 
     def _ask(self, session: str | None) -> Lease:
         self.watch.asked()
-        again = self.watch.attempts > 1
+        again, wanted = self.watch.attempts > 1, self._claim.binding(self._turn.effort)
         return self._pool.lease(
             Key(self._turn.profile, self._turn.model),
             self._claim.scope,
             # A worker that was lost once is not looked for again: the history is imported.
             head=None if again or not self._is_next() else self._claim.head,
-            root=self._claim.root if self._may_reset and not again else None,
+            root=wanted if self._may_reset and not again else None,
             session=session,
             whole=self._claim.whole,
             again=again,
@@ -226,17 +226,17 @@ class TurnStream:
             record = TurnRecord() if cut else lease.worker.record
             reply = self._reply.parts
             pending = self._reply.calls if lease.parked and alike else ()
-            conversation = self._conversations.finish(
-                self._claim, reply, self._finished, record, pending
-            )
-            if self._reusable:
+            claim = self._claim
+            conversation = self._conversations.finish(claim, reply, self._finished, record, pending)
+            reset_to = claim.binding(lease.worker.effort) if claim.whole else None
+            if self._reusable and reset_to is not None:
                 # It holds more than the client saw: no history leads to it.
                 lease.head = secrets.token_bytes(16)
-                lease.root = self._claim.root if self._claim.whole else None
+                lease.root = reset_to
             if alike:
                 lease.head = conversation.head
                 self._offer_lenient(lease, conversation, reply)
-                lease.root = self._claim.root if self._may_reset and self._claim.whole else None
+                lease.root = reset_to if self._may_reset else None
             # A transcript that ends in calls without results cannot be gone on with.
             if self._transcripts is not None and alike and not lease.parked:
                 self._transcripts.confirm_nowait(conversation, record)

@@ -100,22 +100,25 @@ class Reader:
         match block.type:
             case "thinking":
                 text = self._budget.take(_needed(block.thinking, f"{place}.thinking"), place)
-                yield Thinking(text, _needed(block.signature, f"{place}.signature"))
+                yield Thinking(text, self._word(block.signature, f"{place}.signature"))
             case "tool_use":
                 arguments = content.json_object(block.input, f"{place}.input")
                 yield ToolCall(
-                    _needed(block.id, f"{place}.id"),
-                    _needed(block.name, f"{place}.name"),
+                    self._word(block.id, f"{place}.id"),
+                    self._word(block.name, f"{place}.name"),
                     self._budget.take(arguments, f"{place}.input"),
                 )
             case "tool_result":
                 yield ToolResult(
-                    _needed(block.tool_use_id, f"{place}.tool_use_id"),
+                    self._word(block.tool_use_id, f"{place}.tool_use_id"),
                     tuple(self._nested(block.content, f"{place}.content")),
                     bool(block.is_error),
                 )
             case _:
                 yield from self._shown(block, place)
+
+    def _word(self, value: str | None, where: str) -> str:
+        return self._budget.take(_needed(value, where), where)
 
     def _nested(self, raw: Raw, where: str) -> Iterator[Text | Image | Document]:
         """Content within a block."""

@@ -22,6 +22,8 @@ HasTools: TypeAlias = Callable[[str], bool]
 # The API's own limits.
 LOWEST_BUDGET = 1024
 TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}", re.ASCII)
+# Each is looked for in every piece of the answer, and all other turns wait for that.
+STOP_LIMIT = 256
 _WORD = re.compile(r"[a-z0-9_]{1,64}", re.ASCII)
 _WEB_SEARCH = re.compile(r"web_search_[0-9]{8}", re.ASCII)
 # Effort is all that can be set: a budget becomes the effort whose thinking it would hold.
@@ -155,7 +157,10 @@ def _functions(
             schema = function_schema(tool.input_schema)
         except BadSchema as error:
             raise BadRequest(f"cannot be used: {error}", param=f"{where}.input_schema") from None
-        functions[tool.name] = Function(tool.name, tool.description or "", schema)
+        description = tool.description or ""
+        if "\0" in description:
+            raise BadRequest("NUL characters are not allowed", param=f"{where}.description")
+        functions[tool.name] = Function(tool.name, description, schema)
     if searches and functions:
         raise BadRequest(
             "web search and functions cannot be had together: with functions the CLI's own tools "
@@ -219,8 +224,12 @@ def _check_known(body: bytes) -> None:
     """Raise BadRequest for a field that the API does not know."""
     for name in msgspec.json.decode(body, type=dict[str, Raw]):
         if name not in MESSAGES.fields:
-            shown = name if _WORD.fullmatch(name) else "a field"
-            raise BadRequest(f"{shown} is unknown, which strict mode refuses")
+            shown = name if _WORD.fullmatch(name) else None
+            raise BadRequest(
+                f"{shown or 'a field'} is unknown, which strict mode refuses",
+                param=shown,
+                code="unsupported_parameter",
+            )
 
 
 def _effort(asked: wire.MessagesBody) -> Effort | None:
@@ -240,6 +249,8 @@ def _effort(asked: wire.MessagesBody) -> Effort | None:
 
 
 def _stop(sequences: list[str]) -> tuple[str, ...]:
+    if len(sequences) > STOP_LIMIT:
+        raise BadRequest(f"at most {STOP_LIMIT}", param="stop_sequences")
     for index, text in enumerate(sequences):
         if not text.strip():
             raise BadRequest(

@@ -9,8 +9,12 @@ from maxd.daemon.keys import KeyRing
 from maxd.http.front import normal_path
 from maxd.workers.faults import Unauthorized
 
-OPEN_PATHS = frozenset({"/health"})
-"""Answered without a key: a load balancer has none."""
+DASHBOARD = frozenset({"/", "/dashboard.js", "/dashboard.css", "/dashboard.svg"})
+"""The files of the dashboard, which say nothing of this daemon."""
+
+OPEN_PATHS = frozenset({"/health"}) | DASHBOARD
+"""Answered without a key: a load balancer has none, and a browser that opens a page sends none.
+The dashboard asks for it, and sends it for what it shows."""
 
 NEEDED = "this server needs an API key, as `Authorization: Bearer KEY` or `x-api-key: KEY`"
 

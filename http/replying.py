@@ -71,29 +71,36 @@ async def whole(
 ) -> Response:
     """The reply as one object. A turn that takes longer than clients wait for a status is begun
     with white space, which JSON allows."""
+    answer: bytes | None = None
     with trio.move_on_after(settings.hold_whole_seconds):
-        return Response(await _collect(stream, collector, settle), content_type="application/json")
+        answer = await _collect(stream, collector)
+    if answer is not None:
+        if settle is not None:
+            await settle()
+        return Response(answer, content_type="application/json")
 
     async def body() -> AsyncIterator[bytes]:
-        while True:
+        answer: bytes | None = None
+        while answer is None:
             yield b" "
             with trio.move_on_after(settings.heartbeat_seconds):
                 # A fault ends the connection in the middle of the body: the client must not
                 # take an error under a 200 for an answer.
-                yield await _collect(stream, collector, settle)
-                return
+                answer = await _collect(stream, collector)
+        # Outside of the time limit: it is neither the writing's nor the reader's.
+        if settle is not None:
+            await settle()
+        yield answer
 
     response = Response(body(), content_type="application/json")
     response.timeout = None
     return response
 
 
-async def _collect(stream: TurnStream, collector: Collector, settle: Settle | None) -> bytes:
+async def _collect(stream: TurnStream, collector: Collector) -> bytes:
     while True:
         events = await stream.next_events()
         if (whole := collector.feed(events)) is not None:
-            if settle is not None:
-                await settle()
             return whole
         if not events:
             raise WorkerDied("the turn ended without an answer")

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
+import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
@@ -68,7 +69,6 @@ def begin(parsed: Parsed, response_id: str, *, stores: bool) -> ResponseObject:
     """The response to a request, of which nothing has been said yet."""
     body = parsed.body
     asked = body.reasoning or Reasoning()
-    form, choice = bytes(parsed.format), bytes(body.tool_choice)
     return ResponseObject(
         id=response_id,
         created_at=int(time.time()),
@@ -80,10 +80,17 @@ def begin(parsed: Parsed, response_id: str, *, stores: bool) -> ResponseObject:
         previous_response_id=body.previous_response_id,
         reasoning=ReasoningEcho(asked.effort, asked.summary or asked.generate_summary),
         store=stores,
-        text=TextEcho(Raw(b'{"type":"text"}' if form in NOTHING else form)),
-        tool_choice=Raw(b'"auto"' if choice in NOTHING else choice),
-        tools=[Raw(bytes(tool)) for tool in body.tools or ()],
+        text=TextEcho(_echo(parsed.format, b'{"type":"text"}')),
+        tool_choice=_echo(body.tool_choice, b'"auto"'),
+        tools=[_echo(tool) for tool in body.tools or ()],
     )
+
+
+def _echo(value: Raw, default: bytes = b"null") -> Raw:
+    """`value`, or `default` for nothing, on one line: a line break of the client's own JSON would
+    end the line of an event."""
+    data = bytes(value)
+    return Raw(default if data in NOTHING else msgspec.json.format(data, indent=-1))
 
 
 class Reply:

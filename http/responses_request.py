@@ -138,6 +138,9 @@ _body = msgspec.json.Decoder(Body)
 def parse(data: bytes) -> Parsed:
     """The request in `data`. Raises BadRequest naming the field, TooLarge."""
     with faults_named():
+        if not data.isascii():
+            # What is given back is not decoded, and must be text as well.
+            data.decode()
         ignored = [*FIELDS.apply(data)]
     body = decode(_body, data)
     if LOGPROBS in (body.include or ()):

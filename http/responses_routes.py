@@ -1,5 +1,6 @@
 """OpenAI Responses: its routes, and what it keeps."""
 
+import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeAlias
@@ -205,7 +206,8 @@ def add_responses(
 def _limit(value: str | None) -> int:
     if value is None:
         return LISTED
-    if not (value.isascii() and value.isdecimal()) or not 1 <= int(value) <= MOST_LISTED:
+    # Three digits hold every limit there is; int() refuses some thousands of them.
+    if not re.fullmatch("[0-9]{1,3}", value) or not 1 <= int(value) <= MOST_LISTED:
         raise BadRequest(f"must be a number from 1 to {MOST_LISTED}", param="limit")
     return int(value)
 

@@ -28,6 +28,8 @@ _SIZES = frozenset(
     ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 )
 _TEXTS = frozenset(("title", "description", "$comment", "format", "pattern", "$ref"))
+# An index in a pointer; int() refuses some thousands of digits.
+_INDEX = re.compile("[0-9]{1,9}", re.ASCII)
 _RANGES = (
     ("minimum", "maximum"),
     ("minLength", "maxLength"),
@@ -185,7 +187,7 @@ def _resolves(reference: Any, root: dict[str, Any]) -> bool:
         step = step.replace("~1", "/").replace("~0", "~")
         if isinstance(place, dict) and step in place:
             place = place[step]
-        elif isinstance(place, list) and step.isascii() and step.isdigit():
+        elif isinstance(place, list) and _INDEX.fullmatch(step):
             if int(step) >= len(place):
                 return False
             place = place[int(step)]

@@ -2,14 +2,15 @@
 
 from typing import TYPE_CHECKING
 
+from maxd.http.credentials import DASHBOARD
 from maxd.http.front import normal_path
 from maxd.workers.faults import BadRequest
 
 if TYPE_CHECKING:
     from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, Scope
 
-OPERATORS = ("/", "/status", "/metrics", "/dashboard")
-"""The operator's pages, and what is below them."""
+OPERATORS = ("/status", "/metrics")
+"""The operator's pages, and what is below them; the files of the dashboard are too."""
 
 EVERYWHERE = frozenset({"/health", "/ready"})
 
@@ -17,8 +18,8 @@ EVERYWHERE = frozenset({"/health", "/ready"})
 def is_operators(path: str) -> bool:
     """Whether this is a page for the operator."""
     normal = normal_path(path)
-    return any(
-        normal == page or (page != "/" and normal.startswith(page + "/")) for page in OPERATORS
+    return normal in DASHBOARD or any(
+        normal == page or normal.startswith(page + "/") for page in OPERATORS
     )
 
 

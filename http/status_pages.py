@@ -31,8 +31,7 @@ PAGES: Final = {
     "/dashboard.css": ("dashboard.css", "text/css; charset=utf-8"),
     "/dashboard.svg": ("dashboard.svg", "image/svg+xml"),
 }
-"""The files of the dashboard by path. They say nothing of this daemon: where an API key is
-required, they may be open without one, like `/health`."""
+"""The files of the dashboard by path."""
 
 _FOLDER = Path(__file__).with_name("dashboard")
 _SAFE: Final = {

@@ -41,3 +41,28 @@ def seconds_left(resets_at: float | None, now: float) -> float | None:
     if resets_at is None or not 0 < resets_at - now <= LONGEST_SECONDS:
         return None
     return resets_at - now
+
+
+class LimitsHeard:
+    """What one process has said of the account."""
+
+    def __init__(self) -> None:
+        self.last: AccountLimit | None = None
+        self._late: AccountLimit | None = None
+
+    def hear(self, info: RateLimitInfo, *, in_turn: bool) -> list[AccountLimit]:
+        """The process has said `info`; what to tell of it now. The CLI says it behind the message
+        that ends a turn in calls (2.1.330): what comes behind a turn is told in the next."""
+        self.last = account_limit(info)
+        if in_turn:
+            return [self.last]
+        self._late = self.last
+        return []
+
+    def take_late(self, now: float) -> list[AccountLimit]:
+        """What is still to be told, at `now` in epoch seconds. Of a window that has begun anew
+        since, nothing: it would be taken for one without a known end."""
+        late, self._late = self._late, None
+        if late is None or (late.resets_at is not None and late.resets_at <= now):
+            return []
+        return [late]

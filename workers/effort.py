@@ -9,15 +9,15 @@ class EffortSetting:
     for one."""
 
     def __init__(self) -> None:
-        self._now: Effort | None = None
+        self.now: Effort | None = None
 
     def change(self, wanted: Effort | None) -> bytes:
         """The write that sets it as a turn wants it; empty where that is no news. A later turn
         that wants nothing in particular gets what the one before had."""
-        before = self._now
+        before = self.now
         if wanted is None or wanted == before:
             return b""
-        self._now = wanted
+        self.now = wanted
         level = "low" if wanted == "none" else wanted
         setting = wire.AskLine("effort", wire.ApplyFlagSettings(wire.FlagSettings(level)))
         if "none" not in (before, wanted):

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from maxd.workers import blocks
 from maxd.workers import messages as wire
-from maxd.workers.account_limits import account_limit
+from maxd.workers.account_limits import LimitsHeard
 from maxd.workers.binding import asked_again, binding, import_groups, said_meanwhile
 from maxd.workers.effort import EffortSetting
 from maxd.workers.faults import ChoiceNotMade, Fault, ProtocolBroken, SchemaNotMet
@@ -33,7 +33,7 @@ from maxd.workers.profiles import Profile
 from maxd.workers.recorder import Recorder
 from maxd.workers.rounds import Rounds
 from maxd.workers.turn import (
-    AccountLimit,
+    Effort,
     Event,
     Finished,
     Retrying,
@@ -91,7 +91,7 @@ class Protocol:
         self._to_send = bytearray()
         # What is left of the history; the last element ends in the message to answer.
         self._groups: deque[bytes] = deque()
-        self._limit: AccountLimit | None = None
+        self._limits = LimitsHeard()
         self._turn: Turn | None = None
         # What it is bound to: binding counts once, also through resets.
         self._bound: wire.Initialize | None = None
@@ -128,6 +128,11 @@ class Protocol:
     def pending(self) -> tuple[str, ...]:
         """The ids of the client's calls whose results a parked worker waits for."""
         return self._functions.pending
+
+    @property
+    def effort(self) -> Effort | None:
+        """What the process has been set to."""
+        return self._effort.now
 
     def begin(self, turn: Turn, known: int = 0, *, resumed: bool = False) -> bytes:
         """Bind the ready worker to `turn`; return the first write (binding and first message).
@@ -245,6 +250,7 @@ class Protocol:
             case wire.StreamEvent() | wire.Assistant() if self._phase is Phase.RESETTING:
                 self._broken("asked the model when it was to be reset", out)
             case wire.StreamEvent(parent_tool_use_id=None, event=event):
+                out.extend(self._limits.take_late(self._clock()))
                 self._rounds.event(event)
                 out.extend(self._rounds.take())
                 if event.type == "message_stop":
@@ -262,8 +268,7 @@ class Protocol:
                     Retrying(message.attempt, message.retry_delay_ms / 1000, message.error_status)
                 )
             case wire.RateLimitEvent(rate_limit_info=info):
-                self._limit = account_limit(info)
-                out.append(self._limit)
+                out.extend(self._limits.hear(info, in_turn=self._phase is not Phase.PARKED))
             case wire.Result():
                 self._result(message, out)
             case _:
@@ -273,8 +278,9 @@ class Protocol:
         reply: wire.Granted | wire.Unsupported
         if message.request.subtype == "mcp_message":
             self._to_send += self._functions.handle(message.request_id, message.request.message)
-            # Of a message that came in whole blocks nothing else shows the end.
-            if self._functions.is_waiting:
+            # Of a message that came in whole blocks nothing else shows the end. A streamed one may
+            # have more calls to tell.
+            if self._functions.is_waiting and self._rounds.is_whole:
                 self._end_whole(out)
                 self._park(out)
             return
@@ -329,7 +335,7 @@ class Protocol:
             if (reason := given_up(result, self._rounds.ended)) is not None:
                 out.append(Finished(reason, self._recorder.finished(result)))
             else:
-                out.append(fault_of(result, self._limit, self._clock()))
+                out.append(fault_of(result, self._limits.last, self._clock()))
         elif self._phase is Phase.IMPORTING:
             self._to_send += self._next_group()
         elif self._phase is Phase.ANSWERING:

@@ -29,6 +29,7 @@ class Recorder:
         self._since = Usage()
         # Of a result after which the model was asked again, within the turn.
         self._carried = Usage()
+        self._carried_cost = 0.0
         self.record = TurnRecord()
 
     def started(self, model: str, usage: msgspec.Raw) -> Usage:
@@ -62,25 +63,31 @@ class Recorder:
         usage = _sum(self._carried, self._since)
         self._told = _sum(self._told, self._since)
         self._since = self._carried = Usage()
-        self.record = self._recorded(0.0, None, {})
+        self.record = self._recorded(self._carried_cost, None, {})
+        self._carried_cost = 0.0
         return usage
 
     def carry(self, result: Result) -> None:
         """A result that is none: the model is asked again."""
         self._carried = self._rest(result)
-        self._total = _decoded(result.total_cost_usd, float, self._total)
+        self._carried_cost = self._cost(result)
 
     def finished(self, result: Result) -> Usage:
         """The turn is over. Returns its tokens."""
-        before, self._total = self._total, _decoded(result.total_cost_usd, float, self._total)
-        cost = max(0.0, self._total - before)
-        if own := _by_model(result.model_usage_since_last_result):
-            cost = sum(usage.cost for usage in own.values())
+        cost = self._carried_cost + self._cost(result)
+        self._carried_cost = 0.0
         self.record = self._recorded(cost, result, _by_model(result.model_usage))
         self._line = None
         usage = _sum(self._carried, self._rest(result))
         self._carried = Usage()
         return usage
+
+    def _cost(self, result: Result) -> float:
+        """What was spent since the result before."""
+        before, self._total = self._total, _decoded(result.total_cost_usd, float, self._total)
+        if own := _by_model(result.model_usage_since_last_result):
+            return sum(usage.cost for usage in own.values())
+        return max(0.0, self._total - before)
 
     def _rest(self, result: Result) -> Usage:
         """The tokens that the result counts and nobody was told of yet."""

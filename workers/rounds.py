@@ -52,6 +52,11 @@ class Rounds:
         self.functions.begin_turn(turn.tool_choice, parallel=turn.parallel_calls)
         self._streamed.clear()
         self._held.clear()
+        self._out.clear()
+        # Of a turn that was interrupted in the middle of a message, and is none of this one's.
+        self._open = False
+        self._call = self._whole = None
+        self._whole_stop = "end_turn"
         self._holding = turn.tool_choice.mode == "required"
         self._silent = turn.schema is not None
         self.last_stop = None
@@ -66,6 +71,11 @@ class Rounds:
     def ended(self) -> str | None:
         """Why the last message ended; None while one is open, or when it was cut off."""
         return None if self._open else self.last_stop
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a message is coming in whole blocks."""
+        return self._whole is not None
 
     def take(self) -> list[Event]:
         """What has been said since the last time."""

@@ -17,7 +17,7 @@ from maxd.workers.process import Killed, Process, open_process
 from maxd.workers.profiles import environment
 from maxd.workers.progress import wait_overdue, watch_turn
 from maxd.workers.protocol import Cleared, Models, Protocol, Ready
-from maxd.workers.turn import Event, Finished, Turn, TurnRecord
+from maxd.workers.turn import Effort, Event, Finished, Turn, TurnRecord
 
 READ_SIZE = 256 * 1024
 # A reader this many reads behind stops the worker from reading further: backpressure.
@@ -112,6 +112,11 @@ class Worker:
     def pending(self) -> tuple[str, ...]:
         """The ids of the calls whose results it waits for, after a turn that ended with them."""
         return self._protocol.pending
+
+    @property
+    def effort(self) -> Effort | None:
+        """What it is set to; None where no turn has asked for anything."""
+        return self._protocol.effort
 
     def assign_nowait(
         self, turn: Turn, outbox: Outbox, known: int = 0, *, reset: bool = False

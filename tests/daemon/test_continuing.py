@@ -147,3 +147,13 @@ def test_a_worker_with_two_heads_is_claimed_once() -> None:
     world.release(worker, b"newer")
     world.admit("r5", head=OTHER, whole=False)
     assert world.take() == [("refuse", "r5")]
+
+
+def test_a_deleted_conversation_does_not_end_one_that_is_vaguely_alike() -> None:
+    world = World()
+    alike = world.converse(OTHER, lenient=HEAD)
+    world.scheduler.end(HEAD, world.now)
+    assert world.state(alike) is State.IDLE
+    deleted = world.converse(HEAD)
+    world.scheduler.end(HEAD, world.now)
+    assert (world.state(alike), world.state(deleted)) == (State.IDLE, State.ENDING)

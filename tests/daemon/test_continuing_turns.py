@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import trio
+from msgspec.structs import replace
 from trio.testing import wait_all_tasks_blocked
 
 from maxd.daemon import lineage
@@ -16,6 +17,7 @@ from maxd.daemon.turns import Turns, TurnStream
 from maxd.workers.faults import Fault, Overloaded, ProtocolBroken, UpstreamFault, WorkerDied
 from maxd.workers.profiles import BUILT_IN
 from maxd.workers.turn import (
+    Effort,
     Event,
     Message,
     RoundBroken,
@@ -329,7 +331,7 @@ async def test_one_that_died_of_its_reset_is_not_replaced_by_another_to_be_reset
             await wait_all_tasks_blocked()
             second.outbox.send_nowait([*ROUND, FINISHED])
     roots = [wanted["root"] for wanted in bench.pool.wanted]
-    assert roots == [lineage.root(turn, "c"), None]
+    assert roots == [lineage.binding(lineage.root(turn, "c"), turn, None), None]
     assert bench.heads == [None, lineage.after_reply(turn, "c", (Text("It is 42. "),))]
 
 
@@ -396,3 +398,34 @@ async def test_two_turns_of_equal_conversations_ask_for_the_same_head() -> None:
     with bench.run(turn), bench.run(turn):
         pass
     assert [wanted["head"] for wanted in bench.pool.wanted[1:]] == [bench.heads[0]] * 2
+
+
+async def test_a_worker_is_reset_for_the_effort_that_it_is_set_to() -> None:
+    """Or a conversation that wants none in particular would have that of a stranger's."""
+    bench = Bench(resets=True)
+    asked = replace(ask(), effort="low")
+    with bench.run(asked) as stream:
+        worker = Trying()
+        bench.pool.leases[-1].grant(worker)
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def answer() -> None:
+                await wait_all_tasks_blocked()
+                worker.outbox.send_nowait([*ROUND, FINISHED])
+
+            await read(stream)
+    (lease,) = bench.pool.given_back
+    for turn in (asked, ask(), replace(ask(), effort="high")):
+        with bench.run(turn):
+            pass
+    wanted = [each["root"] == lease.root for each in bench.pool.wanted[1:]]
+    assert wanted == [True, False, False]
+
+
+class Trying(KnowingWorker):
+    """One that is set to an effort."""
+
+    @property
+    def effort(self) -> Effort | None:
+        return "low"

@@ -110,3 +110,14 @@ def test_no_more_are_kept_than_asked_for() -> None:
         finish(known, known.claim(turn(name), SCOPE, name), "x")
     assert forgotten == ["one"]
     assert {each.id for each in known.of(SCOPE)} == {"two", "three"}
+
+
+def test_two_turns_under_one_id_do_not_offer_it_twice() -> None:
+    known = Conversations()
+    finish(known, known.claim(turn("a"), SCOPE, "mine"), "b")
+    fails = known.claim(turn("a", "b", "c"), SCOPE, "mine")
+    conversation = finish(known, known.claim(turn("q", "r", "s"), SCOPE, "mine"), "t")
+    known.abandon(fails)
+    history = turn("q", "r", "s", "t", "u")
+    assert known.claim(history, SCOPE, None).conversation is conversation
+    assert known.claim(history, SCOPE, None).conversation is None

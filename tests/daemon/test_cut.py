@@ -209,3 +209,11 @@ def test_no_part_of_a_stop_text_is_let_through(
     assert not any(s in told for s in stop)
     if max_tokens is not None:
         assert quarters(told) <= max_tokens * 4
+
+
+def test_the_input_is_that_of_all_rounds() -> None:
+    """Or a key would have what it asks for nothing by asking for one token."""
+    cut = Cut((), 1)
+    round_ = RoundStarted("m", Usage(1, 2, 3, 4))
+    told = cut.feed([round_, RoundEnded("tool_use"), round_, TextDelta("12345")])
+    assert told[-1] == Finished("max_tokens", Usage(2, 4, 6, output_tokens=1))

@@ -114,3 +114,36 @@ async def test_a_proof_does_not_last(autojump_clock: MockClock) -> None:
         nursery.start_soon(gate.enter, 3)
         await trio.sleep(1)
         gate.answered(2)
+
+
+async def test_who_comes_again_and_again_waits_no_longer_than_who_waits(
+    autojump_clock: MockClock,
+) -> None:
+    """As a turn does between whose heartbeats its client is told that it lives."""
+    gate = FirstContact(lambda: RENEWED, wall=lambda: NOW)
+    await gate.enter(1)
+    began = trio.current_time()
+    inside = False
+    while not inside and trio.current_time() < began + 10 * PATIENCE_SECONDS:
+        with trio.move_on_after(PATIENCE_SECONDS * 0.75):
+            await gate.enter(2)
+            inside = True
+    assert inside
+    assert trio.current_time() - began == PATIENCE_SECONDS
+    gate.left(2)
+    with trio.move_on_after(PATIENCE_SECONDS / 2) as once_more:
+        await gate.enter(2)
+    assert once_more.cancelled_caught, "one that has left begins anew"
+
+
+async def test_whoever_is_answered_lets_the_others_in(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        turns = Turns(nursery)
+        nursery.start_soon(turns.gate.enter, 1)
+        nursery.start_soon(turns.gate.enter, 2)
+        await trio.sleep(PATIENCE_SECONDS + 1)
+        began = trio.current_time()
+        nursery.start_soon(turns.gate.enter, 3)
+        await trio.sleep(1)
+        turns.gate.answered(2)
+    assert trio.current_time() == began + 1

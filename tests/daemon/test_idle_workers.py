@@ -1,5 +1,7 @@
 """Who makes room for whom, and how a worker ends that waits for its conversation."""
 
+from dataclasses import replace
+
 import pytest
 
 from maxd.workers.faults import BackendUnavailable, Fault
@@ -224,3 +226,22 @@ def test_a_request_that_waits_for_a_start_is_not_refused_when_another_worker_end
     assert world.faults.get("waits") is None
     world.scheduler.worker_ready(starting, world.now)
     assert ("grant", "waits", starting) in world.take()
+
+
+def test_of_the_parked_the_longest_waiting_ends_also_when_fewer_are_allowed() -> None:
+    world = World(max_workers=4, max_parked=3)
+    workers = []
+    for number in range(3):
+        world.admit(f"r{number}")
+        [(_, _, worker)] = [words for words in world.obey() if words[0] == "grant"]
+        workers.append(worker)
+    for worker in workers:
+        world.now += 1
+        world.release(worker, worker.encode(), parked=True)
+        assert world.state(worker) is State.PARKED
+    world.scheduler.limits = replace(world.scheduler.limits, max_parked=1)
+    world.tick(0)
+    assert [world.state(worker) for worker in workers] == [State.ENDING, State.ENDING, State.PARKED]
+    world.obey()
+    world.admit("again", head=workers[2].encode())
+    assert world.take() == [("continue", "again", workers[2])]

@@ -14,6 +14,8 @@ from msgspec.structs import replace
 
 from maxd.daemon import lineage
 from maxd.http.openai_chat import decode
+from maxd.workers.binding import binding
+from maxd.workers.profiles import CHAT
 from maxd.workers.turn import (
     Document,
     Image,
@@ -623,3 +625,25 @@ def test_clients_spell_calls_and_results_in_their_own_way() -> None:
         lineage.history(asked((Text("Let me see."), *reversed(called)), (noon, rain)), SCOPE)
         != head
     )
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"system": ("Be brief.",)}, {"system": ("Be brief.\n",)}),
+        ({"schema": '{"type":"object"}'}, {"schema": '{ "type": "object" }'}),
+    ],
+    ids=["system", "schema"],
+)
+def test_a_worker_is_bound_to_the_letter_of_what_a_root_takes_for_the_same(
+    one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    turns = [Turn(profile="chat", model="sonnet", messages=(), **how) for how in (one, other)]
+    roots = [lineage.root(turn, "c") for turn in turns]
+    assert roots[0] == roots[1]
+    bound = [lineage.binding(root, turn, None) for root, turn in zip(roots, turns, strict=True)]
+    assert bound[0] != bound[1]
+    assert bound[0] == lineage.binding(roots[0], turns[0], None)
+    # Which is what the worker compares.
+    lines = [binding(CHAT, turn, functions=False) for turn in turns]
+    assert lines[0] != lines[1]

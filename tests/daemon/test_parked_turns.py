@@ -10,10 +10,12 @@ from trio.testing import wait_all_tasks_blocked
 from maxd.daemon import lineage
 from maxd.daemon.conversations import Conversations
 from maxd.daemon.turns import Turns
+from maxd.workers.faults import ConversationGone
 from maxd.workers.profiles import BUILT_IN, CHAT
 from maxd.workers.turn import (
     CallDelta,
     CallStarted,
+    Document,
     Event,
     Finished,
     Function,
@@ -57,6 +59,8 @@ ANSWER = Message(
 )
 NOON = ToolResult("call1", (Text("noon"),))
 ONE = ToolResult("call2", (Text("one"),))
+FILE = ToolResult("call2", (Document("text/plain", "one"),))
+END = Finished("end_turn", Usage())
 
 
 async def call(bench: Bench, asked: Turn = ASKED) -> list[Event]:
@@ -151,3 +155,46 @@ async def test_a_conversation_that_called_other_functions_takes_no_reset_worker(
     with bench.run(ASKED):
         pass
     assert [wanted["root"] is None for wanted in bench.pool.wanted] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "new", [[QUESTION], [Message("user", (ONE,))], [Message("user", (NOON, FILE))]]
+)
+async def test_a_parked_worker_that_is_found_under_another_id_gets_exactly_its_results_too(
+    new: list[Message],
+) -> None:
+    bench = Bench()
+    await call(bench)
+    with bench.run(bring(*new), conversation="mine"):
+        pass
+    with bench.run(bring(Message("user", (NOON, ONE))), conversation="mine"):
+        pass
+    assert [wanted["head"] for wanted in bench.pool.wanted[1:]] == [None, bench.heads[0]]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_results_alone_that_nothing_waits_for_are_refused(is_known: bool) -> None:
+    """Given to a worker they would be results without a call, which the service refuses; and the
+    worker's conversation would be lost with it."""
+    bench = Bench()
+    if is_known:
+        with bench.run(replace(ASKED, messages=(QUESTION,)), conversation="mine") as stream:
+            worker = bench.grant()
+            async with trio.open_nursery() as nursery:
+
+                @nursery.start_soon
+                async def answer() -> None:
+                    await wait_all_tasks_blocked()
+                    worker.outbox.send_nowait([RoundStarted("m"), TextDelta("Now."), END])
+
+                await read(stream)
+    alone = replace(ASKED, messages=(Message("user", (NOON,)),))
+    leases = len(bench.pool.leases)
+    with pytest.raises(ConversationGone), bench.run(alone, conversation="mine"):
+        pass
+    assert len(bench.pool.leases) == leases
+    # It stands where it stood.
+    with bench.run(replace(ASKED, messages=(QUESTION,)), conversation="mine") as stream:
+        pass
+    if is_known:
+        assert bench.pool.wanted[-1]["head"] == bench.heads[0]

@@ -2,7 +2,11 @@
 
 import pytest
 
+from maxd.daemon.lease import Lease
 from maxd.daemon.turn_facts import Timings, server_timing, timings
+from maxd.daemon.turn_watch import TurnWatch
+from maxd.workers.turn import TurnRecord
+from tests.daemon.stand_ins import FINISHED, TURN, IdleWorker
 from tests.daemon.telling import turn
 
 
@@ -58,3 +62,23 @@ def test_the_line_in_the_log_has_ids_and_timings() -> None:
         1.0,
         2.0,
     )
+
+
+async def test_a_worker_that_did_not_end_the_turn_does_not_cost_what_the_turn_before_did() -> None:
+    class Recording(IdleWorker):
+        kept = TurnRecord(cost=1.0)
+
+        @property
+        def record(self) -> TurnRecord:
+            return self.kept
+
+    worker = Recording()
+    costs = []
+    for after in (None, TurnRecord(cost=2.0)):
+        watch, lease = TurnWatch(TURN, "conv"), Lease(lambda lease: None)
+        lease.grant(worker, continues=True)
+        watch.leased(lease)
+        worker.kept = after or worker.kept
+        facts = watch.facts(FINISHED, None, request="q", dialect="", key=None)
+        costs.append(facts.cost)
+    assert costs == [0.0, 2.0]

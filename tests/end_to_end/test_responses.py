@@ -376,7 +376,9 @@ def test_a_refusal_has_all_four_keys(
     assert reply.headers["x-request-id"]
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=x", "limit=101", "order=up"])
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=x", "limit=101", "limit=" + "9" * 5000, "order=up"]
+)
 def test_a_listing_refuses_what_it_does_not_know(shared_daemon: DaemonProcess, query: str) -> None:
     url = f"{shared_daemon.base_url}/v1/responses/resp_x/input_items?{query}"
     assert httpx.get(url).status_code == 400

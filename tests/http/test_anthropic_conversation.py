@@ -160,6 +160,17 @@ def test_content_of_the_user_that_is_refused(block: dict[str, Any], param: str) 
     assert (fault.status, fault.param) == (400, place)
 
 
+def test_no_nul_reaches_the_cli_in_a_name_or_an_id() -> None:
+    for block in (
+        {"type": "thinking", "thinking": "hm", "signature": "c2\0ln"},
+        {"type": "tool_use", "id": "1\0", "name": "f", "input": {}},
+        {"type": "tool_use", "id": "1", "name": "f\0", "input": {}},
+    ):
+        fault = refused(request(HI, assistant(block), HI))
+        assert "NUL" in fault.message
+        assert str(fault.param).startswith("messages.1.content.0.")
+
+
 def test_an_unknown_type_is_named() -> None:
     assert "`hologram`" in refused(request(user({"type": "hologram"}))).message
 

@@ -83,6 +83,9 @@ def test_stop_sequences() -> None:
     assert turn(HI, stop_sequences=["END", "\n\nHuman:", "END"]).stop == ("END", "\n\nHuman:")
     assert turn(HI, stop_sequences=[]).stop == ()
     assert refused(request(HI, stop_sequences=["a", " "])).param == "stop_sequences.1"
+    many = [str(number) for number in range(257)]
+    assert len(turn(HI, stop_sequences=many[1:]).stop) == 256
+    assert refused(request(HI, stop_sequences=many)).param == "stop_sequences"
 
 
 def test_unknown_model() -> None:
@@ -290,11 +293,17 @@ def test_bodies_that_are_none(body: bytes) -> None:
     assert isinstance(refused(body), BadRequest)
 
 
+def test_no_nul_reaches_the_cli_in_a_description() -> None:
+    fault = refused(request(HI, tools=[WEATHER | {"description": "a\0b"}]))
+    assert fault.param == "tools.0.description"
+
+
 def test_strict_mode_refuses_what_would_have_no_effect() -> None:
     read(request(HI, stop_sequences=["x"]), strict=True)
     for body, param in (
         (request(HI, top_k=1), "top_k"),
-        (request(HI, unheard_of=1), None),
+        (request(HI, unheard_of=1), "unheard_of"),
+        (request(HI, **{CANARY: 1}), None),
         (
             request({"role": "user", "content": [document(citations={})]}),
             "messages.content.citations",

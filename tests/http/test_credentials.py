@@ -53,11 +53,11 @@ def test_it_does_not_matter_which_header_carries_the_key(pairs: list[tuple[str, 
 
 @pytest.mark.parametrize("pairs", WRONG)
 def test_who_has_no_key_or_two_is_refused(pairs: list[tuple[str, str]]) -> None:
-    for path in ("/v1/models", "/", "/nothing", "/healthy", "/health/x", "/status"):
+    for path in ("/v1/models", "/nothing", "/healthy", "/health/x", "/status", "/dashboard.js/x"):
         with pytest.raises(Unauthorized) as caught:
             identify(RING, path, headers(*pairs))
         assert caught.value.status == 401
-    for path in ("/health", "/v1/health", "//health/"):
+    for path in ("/health", "/v1/health", "//health/", "/", "/dashboard.js"):
         assert identify(RING, path, headers(*pairs)).key is None
 
 

@@ -15,12 +15,13 @@ from maxd.daemon.quotas import Quotas
 from maxd.daemon.settings import Server
 from maxd.daemon.turns import Turns
 from maxd.http.app import Service, make_app
-from maxd.http.credentials import OPEN_PATHS
+from maxd.http.credentials import DASHBOARD, OPEN_PATHS
 from maxd.http.listeners import open_listeners
 from maxd.http.quota_headers import Meter
 from maxd.http.replying import Settings
 from maxd.http.sections import is_operators
 from maxd.http.serving import serve_http
+from maxd.http.status_pages import PAGES
 from maxd.workers.profiles import BUILT_IN
 from tests.daemon.stand_ins import AskedPool, logger
 
@@ -188,6 +189,14 @@ async def test_without_the_key_there_is_nothing_to_be_had(method: str, path: str
             headers = HOST + right + b"\r\nsec-fetch-mode: cors\r\n"
             found, _ = await exchange(port, request(method, path, headers))
             assert found not in (401, 403)
+
+
+def test_the_whole_dashboard_is_open_and_the_operators() -> None:
+    assert set(PAGES) == DASHBOARD < OPEN_PATHS
+    for path in (*PAGES, "/status", "/status/stream", "/metrics"):
+        assert is_operators(path)
+    for path in ("/models", "/dashboard", "/dashboard.jsx", "/statuses", "/health", "/ready"):
+        assert not is_operators(path)
 
 
 async def test_health_is_open_and_unknown_paths_are_not() -> None:

@@ -156,7 +156,17 @@ def test_too_much_text_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"[]", b"null", b"{", b'{"input":"\xff"}', b'{"input":"\\ud83d"}', b"[" * 9999]
+    "data",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b"{",
+        b'{"input":"\xff"}',
+        b'{"input":"\\ud83d"}',
+        b'{"model":"sonnet","input":"hi","tools":[{"type":"function","name":"f","x":"\xff"}]}',
+        b"[" * 9999,
+    ],
 )
 def test_what_is_no_object(data: bytes) -> None:
     assert refused(data).status == 400

@@ -59,6 +59,7 @@ def events_of(data: bytes) -> list[dict[str, Any]]:
     found = []
     for block in data.decode().split("\n\n")[:-1]:
         name, _, payload = block.partition("\n")
+        assert "\n" not in payload
         event = json.loads(payload.removeprefix("data: "))
         assert name == f"event: {event['type']}"
         EVENT.validate_python(event, strict=False)
@@ -178,6 +179,22 @@ def test_what_was_asked_for_is_given_back() -> None:
 
 
 THINKING = (ThinkingDelta("hm "), ThinkingDelta("hm"), ThinkingEnded("sig"), TextDelta("a"), DONE)
+
+
+def test_line_breaks_of_the_request_end_no_line_of_the_stream() -> None:
+    told = {
+        "tools": [function("f")],
+        "tool_choice": {"type": "function", "name": "f"},
+        "text": {"format": {"type": "text"}},
+    }
+    parsed = parse(json.dumps(json.loads(body(**told)), indent=1).encode())
+    answer = Reply(
+        begin(parsed, new_response_id(), stores=True), summarizes=False, seals=False, searches=True
+    )
+    events = stream(answer, [TextDelta("hi"), DONE])
+    for each in (events[0], events[-1]):
+        assert each["response"]["tools"] == told["tools"]
+        assert each["response"]["tool_choice"] == told["tool_choice"]
 
 
 def test_thinking_is_a_summary() -> None:

@@ -121,6 +121,9 @@ def test_what_is_no_schema_is_refused_at_any_depth(make: Make, inner: object) ->
         {"minItems": 5, "maxItems": 4},
         {"$ref": f"#/$defs/{CANARY}"},
         {"$ref": "https://example.com/x.json"},
+        # More digits than int() takes.
+        {"anyOf": [{}], "$ref": "#/anyOf/" + "9" * 5000},
+        {"anyOf": [{"$ref": "#/anyOf/" + "9" * 5000}]},
     ],
 )
 def test_a_form_that_no_answer_can_have_is_refused_at_any_depth(inner: object) -> None:

@@ -166,3 +166,16 @@ def test_a_worker_that_is_being_reset_is_not_asked() -> None:
         protocol.begin(TURN)
     with pytest.raises(RuntimeError):
         protocol.proceed(replace(TURN, messages=(user("go on"),)), 0)
+
+
+def test_what_an_interrupted_turn_left_open_is_not_told_in_the_next() -> None:
+    protocol = begun()
+    protocol.feed(start() + text("hel"))
+    protocol.interrupt()
+    protocol.feed(result(session_id="one"))
+    protocol.reset()
+    assert protocol.feed(NEW) == [Cleared()]
+    protocol.begin(TURN)
+    fresh = begun()
+    after = start("msg_2") + text("hello") + stop() + result(session_id="two")
+    assert protocol.feed(after) == fresh.feed(after)

@@ -3,9 +3,19 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from maxd.workers.profiles import AGENT, CHAT, Profile
-from maxd.workers.turn import Finished, TurnRecord, Usage
+from maxd.workers.turn import (
+    Finished,
+    Function,
+    Message,
+    Text,
+    ToolChoice,
+    ToolResult,
+    TurnRecord,
+    Usage,
+)
 from tests.workers.printed import (
     HISTORY,
     SUBAGENT,
@@ -184,3 +194,26 @@ def test_a_resumed_worker_is_bound_and_given_what_it_does_not_hold() -> None:
     }
     assert message["message"]["content"][0] == {"type": "text", "text": "five"}
     assert "systemPromptSnapshot" not in lines(ready(AGENT).begin(HISTORY))[0]["request"]
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_an_answer_that_had_to_be_asked_for_again_costs_both(own: bool) -> None:
+    def costs(total: float, rest: float) -> dict[str, Any]:
+        since = {"claude-small": {"costUSD": rest}} if own else None
+        return {"total_cost_usd": total, "modelUsageSinceLastResult": since}
+
+    function = Function("clock", "", '{"type":"object"}')
+    asked = replace(TURN, functions=(function,), tool_choice=ToolChoice("required"))
+    protocol = begun(turn=asked)
+    protocol.feed(whole(**costs(1.0, 1.0)))
+    assert protocol.data_to_send(), "it is asked again"
+    called = {"type": "tool_use", "id": "toolu_1", "name": "mcp__client__clock", "input": {}}
+    printed = start("msg_2") + api("content_block_start", content_block=called)
+    protocol.feed(printed + api("content_block_stop") + stop("tool_use"))
+    assert protocol.record.cost == 1.0
+    (call_id,) = protocol.pending
+    results = Message("user", (ToolResult(call_id, (Text("noon"),)),))
+    protocol.proceed(replace(asked, messages=(results,)), 0)
+    protocol.feed(start("msg_3") + api("content_block_start", content_block=called))
+    protocol.feed(api("content_block_stop") + stop("tool_use"))
+    assert protocol.record.cost == 0.0

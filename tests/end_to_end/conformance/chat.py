@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from maxd.http.openai_chat import VERBOSITY
 from maxd.http.openai_fields import FIELDS
 from tests.end_to_end.conformance.checks import (
     CHAT_MODEL,
@@ -23,6 +24,12 @@ THINKS = directive(blocks=[{"type": "thinking", "text": "hm"}, {"type": "text", 
 STRUCTURED = directive(
     replies=[{"tool": "StructuredOutput", "input": {"city": "X"}}, {"text": "Done."}]
 )
+
+# What several rows show is one request, which is sent once.
+HAIKU = {"model": "haiku:chat"}
+SETTINGS = {"tools": [TOOL], "reasoning_effort": "high", "verbosity": "low"}
+CHOICE = {"tools": [TOOL], "tool_choice": "required", "parallel_tool_calls": False}
+STREAM = {"stream": True, "stream_options": {"include_usage": True}}
 
 
 def least(text: str) -> dict[str, Any]:
@@ -55,22 +62,39 @@ def turned_down(name: str, value: Any) -> Check:
     )
 
 
+PARTS = said(
+    {"type": "text", "text": "Hi"},
+    {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}},
+    {
+        "type": "file",
+        "file": {"filename": "a", "file_data": f"data:application/pdf;base64,{PDF}"},
+    },
+)
+
 CHECKS: tuple[Check, ...] = (
-    honoured("fields", "`messages`", ask="Hello", upstream=given({"text": "Hello"})),
-    honoured("fields", "`model`", body={"model": "haiku:chat"}, reply={"model": "haiku:chat"}),
-    honoured("fields", "`stream`", body={"stream": True}, events=("role", "content", "stop")),
+    honoured("fields", "`messages`", ask="Hello", body=HAIKU, upstream=given({"text": "Hello"})),
+    honoured(
+        "fields",
+        "`model`",
+        ask="Hello",
+        body=HAIKU,
+        reply={"model": "haiku:chat"},
+        upstream={"model": "haiku"},
+    ),
+    honoured("fields", "`stream`", ask=THINKS, body=STREAM, events=("role", "content", "stop")),
     honoured(
         "fields",
         "`stream_options`",
         note="`include_usage`",
-        body={"stream": True, "stream_options": {"include_usage": True}},
+        ask=THINKS,
+        body=STREAM,
         events=("stop", "usage"),
     ),
     honoured(
         "fields",
         "`tools`",
         note="functions",
-        body={"tools": [TOOL]},
+        body=SETTINGS,
         upstream={"tools": [{"name": "weather", "input_schema": {"properties": {"city": {}}}}]},
     ),
     honoured(
@@ -78,15 +102,15 @@ CHECKS: tuple[Check, ...] = (
         "`tool_choice`",
         note=FIELDS["tool_choice"].note,
         ask=CALLS,
-        body={"tools": [TOOL], "tool_choice": "required"},
+        body=CHOICE,
         reply=finished("tool_calls"),
     ),
     honoured(
         "fields",
         "`parallel_tool_calls`",
         ask=CALLS,
-        body={"tools": [TOOL], "parallel_tool_calls": False},
-        reply=finished("tool_calls"),
+        body=CHOICE,
+        reply=finished("tool_calls", tool_calls=({"type": "function"},)),
     ),
     honoured(
         "fields",
@@ -105,7 +129,7 @@ CHECKS: tuple[Check, ...] = (
         "fields",
         "`reasoning_effort`",
         note=FIELDS["reasoning_effort"].note,
-        body={"reasoning_effort": "high"},
+        body=SETTINGS,
         upstream={"output_config": {"effort": "high"}},
     ),
     *(
@@ -131,7 +155,8 @@ CHECKS: tuple[Check, ...] = (
         "fields",
         "`verbosity`",
         note=FIELDS["verbosity"].note,
-        body={"verbosity": "low"},
+        body=SETTINGS,
+        upstream={"system": [{"text": VERBOSITY["low"]}]},
     ),
     turned_down("n", 2),
     turned_down("functions", [{"name": "f"}]),
@@ -158,16 +183,13 @@ CHECKS: tuple[Check, ...] = (
     honoured(
         "content",
         "`text`",
-        body=said({"type": "text", "text": "Hi"}),
+        body=PARTS,
         upstream=given({"text": "Hi"}),
     ),
     honoured(
         "content",
         "`image_url`, data",
-        body=said(
-            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG}"}},
-            {"type": "text", "text": "?"},
-        ),
+        body=PARTS,
         upstream=given({"type": "image"}),
     ),
     refused(
@@ -180,13 +202,7 @@ CHECKS: tuple[Check, ...] = (
     honoured(
         "content",
         "`file`, data",
-        body=said(
-            {
-                "type": "file",
-                "file": {"filename": "a", "file_data": f"data:application/pdf;base64,{PDF}"},
-            },
-            {"type": "text", "text": "?"},
-        ),
+        body=PARTS,
         upstream=given({"type": "document"}),
     ),
     refused(
@@ -219,8 +235,8 @@ CHECKS: tuple[Check, ...] = (
     honoured(
         "events",
         "text",
-        ask="Hello",
-        body={"stream": True},
+        ask=THINKS,
+        body=STREAM,
         events=("role", "content", "stop", "[DONE]"),
     ),
     honoured(
@@ -228,7 +244,7 @@ CHECKS: tuple[Check, ...] = (
         "thinking",
         note="`reasoning_content`",
         ask=THINKS,
-        body={"stream": True},
+        body=STREAM,
         events=("reasoning_content", "content", "stop"),
     ),
     honoured(

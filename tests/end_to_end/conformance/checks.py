@@ -25,8 +25,13 @@ class Check(Struct, frozen=True, kw_only=True):
     the user's message, a directive for the loopback model or words. `reply` is what the reply must
     hold, `upstream` what the last request to the model must, `events` the types of a stream's
     events in their order, others between them left out. A dict is held by one that has all its
-    keys, a list by one in which each element is held by some element, a text by one that contains
-    it. An ignored capability must be named in `x-ignored-params`.
+    keys, a list by one in which each element is held by some element, a tuple by a list of as many,
+    each in its place, a text by one that contains it. An ignored capability must be named in
+    `x-ignored-params`. `earlier` is the text of a request that the check needs to be stored before:
+    `{response}` in `path` and `body` is its id, `{item}` that of the first item of its output.
+
+    A turn costs most of a check's time, so checks with one and the same request share it: a request
+    with several fields shows the row of each.
     """
 
     group: str
@@ -38,6 +43,7 @@ class Check(Struct, frozen=True, kw_only=True):
     headers: dict[str, str] = field(default_factory=dict)
     method: str = "POST"
     path: str | None = None
+    earlier: str | None = None
     status: int = 200
     reply: Any = None
     upstream: Any = None
@@ -88,6 +94,12 @@ def holds(pattern: Any, value: Any) -> bool:
         case dict():
             return isinstance(value, dict) and all(
                 key in value and holds(each, value[key]) for key, each in pattern.items()
+            )
+        case tuple():
+            return (
+                isinstance(value, list)
+                and len(value) == len(pattern)
+                and all(map(holds, pattern, value))
             )
         case list():
             return isinstance(value, list) and all(

@@ -26,6 +26,18 @@ STRUCTURED = directive(
     replies=[{"tool": "StructuredOutput", "input": {"city": "X"}}, {"text": "Done."}]
 )
 
+# What several rows show is one request, which is sent once.
+HAIKU = {"model": "haiku:chat"}
+SETTINGS = {
+    "system": [{"type": "text", "text": "Be brief."}],
+    "tools": [TOOL, {**TOOL, "type": "custom", "name": "custom"}],
+}
+CHOICE = {
+    "tools": [TOOL],
+    "tool_choice": {"type": "tool", "name": "weather", "disable_parallel_tool_use": True},
+}
+STREAM = {"stream": True, "thinking": {"type": "enabled", "budget_tokens": 2000}}
+
 
 def least(text: str) -> dict[str, Any]:
     return {
@@ -78,9 +90,35 @@ FILE = {"type": "base64", "media_type": "application/pdf", "data": PDF}
 PLAIN = {"type": "text", "media_type": "text/plain", "data": "plain"}
 MADE = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "X"}}
 
+BLOCKS = said(
+    {"type": "text", "text": "Hi"},
+    image(DATA),
+    document(FILE, title="A plan"),
+    document(PLAIN),
+    document({"type": "content", "content": [{"type": "text", "text": "in it"}]}),
+    {
+        "type": "search_result",
+        "title": "T",
+        "source": "S",
+        "content": [{"type": "text", "text": "found"}],
+    },
+)
+HISTORY = answered(
+    {"type": "thinking", "thinking": "hm", "signature": "c2ln"},
+    {"type": "text", "text": "a"},
+    MADE,
+)
+
 CHECKS: tuple[Check, ...] = (
-    honoured("fields", "`model`", body={"model": "haiku:chat"}, reply={"model": "haiku:chat"}),
-    honoured("fields", "`messages`", ask="Hello", upstream=given({"text": "Hello"})),
+    honoured(
+        "fields",
+        "`model`",
+        ask="Hello",
+        body=HAIKU,
+        reply={"model": "haiku:chat"},
+        upstream={"model": "haiku"},
+    ),
+    honoured("fields", "`messages`", ask="Hello", body=HAIKU, upstream=given({"text": "Hello"})),
     honoured(
         "fields",
         "`max_tokens`",
@@ -100,10 +138,12 @@ CHECKS: tuple[Check, ...] = (
         "fields",
         "`system`",
         note="text or blocks",
-        body={"system": [{"type": "text", "text": "Be brief."}]},
+        body=SETTINGS,
         upstream={"system": [{"text": "Be brief."}]},
     ),
-    honoured("fields", "`stream`", body={"stream": True}, events=("message_start", "message_stop")),
+    honoured(
+        "fields", "`stream`", ask=THINKS, body=STREAM, events=("message_start", "message_stop")
+    ),
     honoured(
         "fields",
         "`stop_sequences`",
@@ -115,14 +155,14 @@ CHECKS: tuple[Check, ...] = (
         "fields",
         "`tools`",
         note="with an `input_schema`",
-        body={"tools": [TOOL]},
+        body=SETTINGS,
         upstream={"tools": [{"name": "weather", "input_schema": {"properties": {"city": {}}}}]},
     ),
     honoured(
         "fields",
         "`tools`: `type: custom`",
-        body={"tools": [{**TOOL, "type": "custom"}]},
-        upstream={"tools": [{"name": "weather"}]},
+        body=SETTINGS,
+        upstream={"tools": [{"name": "custom", "input_schema": {"properties": {"city": {}}}}]},
     ),
     honoured(
         "fields",
@@ -153,19 +193,15 @@ CHECKS: tuple[Check, ...] = (
         "`tool_choice`",
         note="`auto`, `any`, `tool`, `none`",
         ask=CALLS,
-        body={"tools": [TOOL], "tool_choice": {"type": "tool", "name": "weather"}},
+        body=CHOICE,
         reply={"stop_reason": "tool_use", "content": [{"name": "weather"}]},
     ),
     honoured(
         "fields",
         "`tool_choice.disable_parallel_tool_use`",
         ask=CALLS,
-        body={
-            "tools": [TOOL],
-            "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
-            "stream": True,
-        },
-        events=("message_start", "content_block_start", "content_block_stop", "message_delta"),
+        body=CHOICE,
+        reply={"content": ({"type": "tool_use"},)},
     ),
     honoured(
         "fields",
@@ -241,13 +277,13 @@ CHECKS: tuple[Check, ...] = (
     honoured(
         "content",
         "`text`",
-        body=said({"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}),
+        body=BLOCKS,
         upstream=given({"type": "text", "text": "Hi"}),
     ),
     honoured(
         "content",
         "`image`, base64",
-        body=said(image(DATA)),
+        body=BLOCKS,
         upstream=given({"type": "image", "source": {"type": "base64"}}),
     ),
     refused(
@@ -260,20 +296,20 @@ CHECKS: tuple[Check, ...] = (
     honoured(
         "content",
         "`document`, base64 PDF",
-        body=said(document(FILE, title="A plan"), {"type": "text", "text": "?"}),
+        body=BLOCKS,
         upstream=given({"type": "document", "title": "A plan", "source": {"data": PDF}}),
     ),
     honoured(
         "content",
         "`document`, text",
-        body=said(document(PLAIN), {"type": "text", "text": "?"}),
+        body=BLOCKS,
         upstream=given({"type": "document", "source": {"data": "plain"}}),
     ),
     honoured(
         "content",
         "`document`, content",
         note="its blocks stand in its place",
-        body=said(document({"type": "content", "content": [{"type": "text", "text": "in it"}]})),
+        body=BLOCKS,
         upstream=given({"type": "text", "text": "in it"}),
     ),
     refused(
@@ -292,20 +328,13 @@ CHECKS: tuple[Check, ...] = (
         "content",
         "`search_result`",
         note="becomes text",
-        body=said(
-            {
-                "type": "search_result",
-                "title": "T",
-                "source": "S",
-                "content": [{"type": "text", "text": "found"}],
-            }
-        ),
+        body=BLOCKS,
         upstream=given({"type": "text", "text": "found"}),
     ),
     honoured(
         "content",
         "`tool_use`, `tool_result`",
-        body=answered(MADE),
+        body=HISTORY,
         upstream={
             "messages": [
                 {"role": "assistant", "content": [{"type": "tool_use", "input": {"city": "X"}}]},
@@ -324,10 +353,7 @@ CHECKS: tuple[Check, ...] = (
         "content",
         "`thinking`",
         note="goes back as it came while its worker lives; newer CLIs leave it out of an import",
-        body=answered(
-            {"type": "thinking", "thinking": "hm", "signature": "c2ln"},
-            {"type": "text", "text": "a"},
-        ),
+        body=HISTORY,
         upstream=given({"type": "text", "text": "a"}, role="assistant"),
     ),
     Check(
@@ -355,8 +381,8 @@ CHECKS: tuple[Check, ...] = (
     honoured(
         "events",
         "text",
-        ask="Hello",
-        body={"stream": True},
+        ask=THINKS,
+        body=STREAM,
         events=(
             "message_start",
             "content_block_start",
@@ -370,7 +396,7 @@ CHECKS: tuple[Check, ...] = (
         "events",
         "thinking and its signature",
         ask=THINKS,
-        body={"stream": True, "thinking": {"type": "adaptive"}},
+        body=STREAM,
         events=("thinking_delta", "signature_delta", "text_delta"),
     ),
     honoured(

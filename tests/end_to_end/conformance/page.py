@@ -6,8 +6,9 @@ from pathlib import Path
 from tests.end_to_end.conformance.chat import CHAT
 from tests.end_to_end.conformance.checks import Dialect
 from tests.end_to_end.conformance.messages import MESSAGES
+from tests.end_to_end.conformance.responses import RESPONSES
 
-DIALECTS = (CHAT, MESSAGES)
+DIALECTS = (CHAT, MESSAGES, RESPONSES)
 PAGE = Path(__file__).parents[3] / "docs" / "conformance.md"
 
 HEAD = """\
