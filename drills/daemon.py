@@ -50,6 +50,7 @@ def kill_with_keepers(site: Site, outcome: Outcome) -> None:
     with site.stream(words=2000) as victim:
         workers = [psutil.Process(each["pid"]) for each in site.status()["workers"] if each["pid"]]
         keepers = [site.keeper(worker) for worker in workers]
+        site.doom_all()
         # Stopped, so that no worker ends by itself when its pipes close.
         for process in [*workers, *keepers]:
             process.suspend()

@@ -136,7 +136,15 @@ class Site:
     def close(self) -> None:
         with suppress(AttributeError):
             self.client.close()
+        # A keeper that a drill has stopped, and did not live to see the end of, sweeps nothing.
+        for process in self._victims:
+            with suppress(psutil.Error):
+                process.resume()
         self.daemon.__exit__(None, None, None)
+        _, left = psutil.wait_procs(self._victims, timeout=5)
+        for process in left:
+            with suppress(psutil.Error):
+                process.kill()
         self.model.close()
         self._pool.shutdown()
 
