@@ -107,8 +107,8 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     allowed_origins: Annotated[
         tuple[Origin, ...],
         Meta(
-            description="Web origins that are let through; no CORS headers are sent, so only pages that "
-            "a proxy serves together with maxd can use it.",
+            description="Web origins that are let through; no CORS headers are sent, so only "
+            "pages that a proxy serves together with maxd can use it.",
             max_length=64,
         ),
     ] = ()
