@@ -51,7 +51,13 @@ check: .venv-check/installed
 	rm -rf build dist
 	.venv-check/bin/python -m build --wheel --outdir dist . >/dev/null
 	.venv-check/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall dist/maxd-*.whl
-	.venv-check/bin/python -m pytest
+	$(MAKE) --jobs=2 --output-sync=target check-whole check-parts
+
+# Side by side: either of them waits for processes most of the time.
+check-whole:
+	.venv-check/bin/python -m pytest -o cache_dir=.pytest_cache/whole tests/end_to_end
+check-parts:
+	.venv-check/bin/python -m pytest -o cache_dir=.pytest_cache/parts --ignore=tests/end_to_end
 
 test-browser: .venv/installed
 	MAXD_BROWSER=1 .venv/bin/python -m pytest tests/end_to_end/test_dashboard.py
@@ -79,4 +85,4 @@ conformance: .venv/installed
 clean:
 	rm -rf .venv .venv-check build dist *.egg-info bench/.npm .openclaw .venv-clients .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help demo test test-openclaw test-clients check bench drills conformance clean test-browser
+.PHONY: help demo test check-whole check-parts test-openclaw test-clients check bench drills conformance clean test-browser
