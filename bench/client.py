@@ -1,4 +1,4 @@
-"""The client of every HTTP server in the bench: one request on a new raw socket.
+"""The client of every HTTP server in the bench, on raw sockets.
 
 The request is made before the clock is started and what is read is parsed after it was looked at,
 so the figures hold nothing of the client but its system calls.
@@ -8,6 +8,7 @@ import json
 import socket
 import time
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 import h11
@@ -41,43 +42,84 @@ def ask_messages(
     port: int, model: str, messages: list[dict[str, Any]], *, stream: bool, request_id: str
 ) -> Answer:
     """Send the server on `port` a conversation, on a new connection."""
-    connection = h11.Connection(h11.CLIENT)
-    body = json.dumps({"model": model, "stream": stream, "messages": messages}).encode()
-    head = h11.Request(
-        method="POST",
-        target="/v1/chat/completions",
-        headers=[
-            ("host", f"{HOST}:{port}"),
-            ("content-type", "application/json"),
-            ("content-length", str(len(body))),
-            ("x-request-id", request_id),
-        ],
-    )
-    request = b"".join(connection.send(event) or b"" for event in (head, h11.Data(body)))
-    connection.send(h11.EndOfMessage())
-    reader = _StreamReader() if stream else _WholeReader()
-    first: float | None = None
-    problem: str | None = None
-    now = started = time.perf_counter()
-    try:
-        with socket.create_connection((HOST, port), PATIENCE) as sock:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with Line(port) as line:
+        return line.ask(model, messages, stream=stream, request_id=request_id)
+
+
+class Line:
+    """One connection to the server on `port`, made with the first request on it. The server has to
+    keep it open between two requests."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._connection = h11.Connection(h11.CLIENT)
+        self._sock: socket.socket | None = None
+
+    def __enter__(self) -> "Line":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._sock is not None:
+            self._sock.close()
+
+    def ask(
+        self, model: str, messages: list[dict[str, Any]], *, stream: bool, request_id: str
+    ) -> Answer:
+        """Send a conversation, and read the answer to its end."""
+        request = self._request(model, messages, stream, request_id)
+        reader = _StreamReader() if stream else _WholeReader()
+        first: float | None = None
+        problem: str | None = None
+        now = started = time.perf_counter()
+        try:
+            sock = self._open()
             sock.sendall(request)
-            while True:
+            over = False
+            while not over:
                 data = sock.recv(65536)
                 now = time.perf_counter()
-                connection.receive_data(data)
-                over, problem = _take(connection, reader)
+                self._connection.receive_data(data)
+                over, problem = _take(self._connection, reader)
                 if first is None and reader.text:
                     first = now - started
-                if over:
-                    break
-    except (OSError, ValueError, h11.RemoteProtocolError) as error:
-        problem = f"{type(error).__name__}: {error}"
-    if problem is None and not reader.complete:
-        problem = "the answer is not complete"
-    total = now - started
-    return Answer(reader.text, total if first is None else first, total, problem)
+        except (OSError, ValueError, h11.RemoteProtocolError) as error:
+            problem = f"{type(error).__name__}: {error}"
+        if problem is None and not reader.complete:
+            problem = "the answer is not complete"
+        total = now - started
+        return Answer(reader.text, total if first is None else first, total, problem)
+
+    def _request(
+        self, model: str, messages: list[dict[str, Any]], stream: bool, request_id: str
+    ) -> bytes:
+        connection = self._connection
+        if connection.our_state is h11.DONE is connection.their_state:
+            connection.start_next_cycle()
+        body = json.dumps({"model": model, "stream": stream, "messages": messages}).encode()
+        head = h11.Request(
+            method="POST",
+            target="/v1/chat/completions",
+            headers=[
+                ("host", f"{HOST}:{self._port}"),
+                ("content-type", "application/json"),
+                ("content-length", str(len(body))),
+                ("x-request-id", request_id),
+            ],
+        )
+        request = b"".join(connection.send(event) or b"" for event in (head, h11.Data(body)))
+        connection.send(h11.EndOfMessage())
+        return request
+
+    def _open(self) -> socket.socket:
+        if self._sock is None:
+            self._sock = socket.create_connection((HOST, self._port), PATIENCE)
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return self._sock
 
 
 class _StreamReader:

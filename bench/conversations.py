@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from bench.client import Answer, ask_messages
+from bench.client import Answer, Line, ask_messages
 from bench.cpu import settled_cpu_of_tree
 from bench.figures import heading, plain, ratios, values
 from bench.rounds import Server
@@ -25,36 +25,37 @@ class Series:
 
 
 class Chat:
-    """One conversation with a server, the whole history in each request, as OpenAI's clients do."""
+    """One conversation with a server, as OpenAI's clients have it: on one connection, the whole
+    history in each request."""
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
+    def __init__(self, server: Server, line: Line) -> None:
+        self._model = server.model
+        self._line = line
         self._messages: list[dict[str, Any]] = [{"role": "system", "content": SYSTEM}]
 
     def say(self, text: str) -> Answer:
         self._messages.append({"role": "user", "content": text})
-        answer = ask_messages(
-            self._server.port, self._server.model, self._messages, stream=True, request_id="bench"
-        )
+        answer = self._line.ask(self._model, self._messages, stream=True, request_id="bench")
         self._messages.append({"role": "assistant", "content": answer.text})
         return answer
 
 
 def follow_ups(ours: Server, other: Server, turns: int, problems: list[str]) -> Iterator[str]:
     """The first token of the later turns of a chat, the two servers in turn."""
-    chats = {"a": Chat(ours), "c": Chat(other)}
     first: dict[str, list[float]] = {"a": [], "c": []}
-    for number in range(turns + 1):
-        for name, chat in chats.items():
-            # A person reads before answering; a worker settles.
-            time.sleep(1.0)
-            answer = chat.say(_prompt(f"canary-{number}"))
-            # The proxy makes one prompt of all messages, in which the first directive counts.
-            wrong = name == "a" and f"canary-{number}" not in answer.text
-            if answer.problem or wrong:
-                problems.append(f"{name}, turn {number}: {answer.problem or answer.text!r}")
-            if number:
-                first[name].append(answer.first)
+    with Line(ours.port) as our_line, Line(other.port) as other_line:
+        chats = {"a": Chat(ours, our_line), "c": Chat(other, other_line)}
+        for number in range(turns + 1):
+            for name, chat in chats.items():
+                # A person reads before answering; a worker settles.
+                time.sleep(1.0)
+                answer = chat.say(_prompt(f"canary-{number}"))
+                # The proxy makes one prompt of all messages, in which the first directive counts.
+                wrong = name == "a" and f"canary-{number}" not in answer.text
+                if answer.problem or wrong:
+                    problems.append(f"{name}, turn {number}: {answer.problem or answer.text!r}")
+                if number:
+                    first[name].append(answer.first)
     yield heading(f"First token of {turns} later turns of a chat, ms", target=True)
     yield values("a   maxd, claude-sonnet-4:chat", first["a"])
     yield values("c   claude-max-api-proxy", first["c"])

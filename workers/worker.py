@@ -67,6 +67,8 @@ class Worker:
         self._life = trio.CancelScope()
         self._conversation = trio.CancelScope()
         self._assigned = trio.Event()
+        # Of the read while it waits for a turn; what has been read is not lost by it.
+        self._listening = trio.CancelScope()
         self._turn: Turn | None = None
         self._known = 0
         self._reset = False
@@ -139,6 +141,7 @@ class Worker:
         self._finished = False
         self._stderr.clear()
         self._assigned.set()
+        self._listening.cancel()
 
     def interrupt_nowait(self) -> None:
         """End the turn in progress: it ends with a Finished, or a Fault. The worker can be reset
@@ -343,24 +346,11 @@ class Worker:
         self, process: Process, writes: "trio.MemorySendChannel[bytes]"
     ) -> None:
         """Wait for the next turn. Raises the Fault of a worker that ends or speaks meanwhile."""
-        fault: Fault | None = None
-
-        async def listen(scope: trio.CancelScope) -> None:
-            nonlocal fault
-            try:
-                while fault is None:
-                    heard = await self._read(process, writes)
-                    fault = next((each for each in heard if isinstance(each, Fault)), None)
-            except Fault as raised:
-                fault = raised
-            scope.cancel()
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(listen, nursery.cancel_scope)
-            await self._assigned.wait()
-            nursery.cancel_scope.cancel()
-        if fault is not None:
-            raise fault
+        while not self._assigned.is_set():
+            with trio.CancelScope() as self._listening:
+                for heard in await self._read(process, writes):
+                    if isinstance(heard, Fault):
+                        raise heard
 
     async def _read(
         self, process: Process, writes: "trio.MemorySendChannel[bytes]"
