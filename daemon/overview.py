@@ -14,18 +14,19 @@ from maxd.daemon.status import (
     LimitStatus,
     MostEver,
     NotificationStatus,
-    ProbeStatus,
     Status,
     daemon_state,
     pool_status,
     shown_settings,
     worker_statuses,
 )
+from maxd.daemon.status_parts import probes_of
 from maxd.daemon.worker_usage import WorkerUsage
 
 if TYPE_CHECKING:
     from maxd.daemon.backend import Backend
     from maxd.daemon.chronicle import Chronicle
+    from maxd.daemon.feature_verdicts import FeatureVerdicts
     from maxd.daemon.observer import Observer
     from maxd.daemon.pool import Pool
     from maxd.daemon.probes import Probes
@@ -49,6 +50,7 @@ class Overview:
         turns: "Turns",
         backend: "Backend",
         probes: "Probes",
+        features: "FeatureVerdicts",
         chronicle: "Chronicle",
         metrics: metrics.Metrics,
         observer: "Observer",
@@ -60,6 +62,7 @@ class Overview:
         self._turns = turns
         self._backend = backend
         self._probes = probes
+        self._features = features
         self._chronicle = chronicle
         self._metrics = metrics
         self._limits = limits
@@ -136,11 +139,7 @@ class Overview:
     def _cli(self) -> CliStatus:
         backend, probes = self._backend, self._probes
         login = backend.login
-        reset = ProbeStatus(
-            name="reset",
-            passed=True if probes.allows_reset else None if probes.failure is None else False,
-            reason=probes.failure,
-        )
+        reset = True if probes.allows_reset else None if probes.failure is None else False
         return CliStatus(
             path=None if backend.cli is None else str(backend.cli),
             version=probes.version,
@@ -148,5 +147,5 @@ class Overview:
             method=None if login is None else login.method,
             expires_at=None if login is None else login.expires_at,
             problem=None if backend.fault is None else backend.fault.message,
-            probes=(reset,),
+            probes=probes_of(self._features.findings, reset=reset, reset_failure=probes.failure),
         )

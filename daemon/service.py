@@ -10,6 +10,7 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon import notices
+from maxd.daemon.abilities import abilities
 from maxd.daemon.account import Account, Closure, window_name
 from maxd.daemon.account_gate import AccountGate
 from maxd.daemon.backend import Backend, iso_time
@@ -215,7 +216,7 @@ async def run(
         conversations,
         log,
         on_fault=turn_failed,
-        allows_reset=lambda: config.pool.reuse and probes.allows_reset,
+        able=lambda: abilities(features.findings, reset=config.pool.reuse and probes.allows_reset),
         transcripts=transcripts,
         gate=AccountGate(
             account,
@@ -240,6 +241,7 @@ async def run(
         turns=turns,
         backend=backend,
         probes=probes,
+        features=features,
         chronicle=chronicle,
         metrics=metrics,
         observer=observer,

@@ -43,11 +43,13 @@ SHOWN_SETTINGS: Final = (
 
 
 class ProbeStatus(Struct, frozen=True, kw_only=True):
-    """Whether something was shown of this version of the CLI. None: not yet. `reason`: why not."""
+    """Whether something was shown of this version of the CLI. None: not yet. `reason`: why not.
+    `switches_off` is what is not tried where it is not, in words."""
 
     name: str
     passed: bool | None
     reason: str | None = None
+    switches_off: str = ""
 
 
 class CliStatus(Struct, frozen=True, kw_only=True):

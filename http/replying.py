@@ -7,7 +7,7 @@ import trio
 from msgspec import Struct
 from quart import Response
 
-from maxd.daemon.turns import TurnStream
+from maxd.daemon.turn_stream import TurnStream
 from maxd.http.dialect import Collector, StreamEncoder
 from maxd.workers.faults import Fault, WorkerDied
 

@@ -48,6 +48,7 @@ PURE = (
     "workers/loopback/reply.py",
     "workers/loopback/script.py",
     "workers/loopback/wire.py",
+    "daemon/abilities.py",
     "daemon/account.py",
     "daemon/backoff.py",
     "daemon/catalog.py",

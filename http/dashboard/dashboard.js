@@ -128,7 +128,7 @@ function showTotals(status) {
 function showCli(status) {
   const cli = status.cli;
   const probes = cli.probes.map((probe) => {
-    const verdict = probe.passed === null ? "not known yet" : probe.passed ? "passed" : `failed: ${probe.reason}`;
+    const verdict = probe.passed === null ? "not known yet" : probe.passed ? "passed" : `failed: ${probe.reason} (this switches off ${probe.switches_off})`;
     return `${probe.name}: ${verdict}`;
   });
   const rows = [

@@ -13,7 +13,7 @@ from maxd.workers.turn import Event, Finished, TextDelta, Usage
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from maxd.daemon.turns import TurnStream
+    from maxd.daemon.turn_stream import TurnStream
 
 HEARTBEAT = 15.0
 SETTINGS = Settings(
