@@ -1,7 +1,7 @@
 """Where turns are handed in, counted while they run, and told of when they end."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import copy
 from functools import partial
 from typing import Literal, TypeAlias
@@ -110,14 +110,19 @@ class Turns:
         streaming: Streaming | None = None,
         dialect: str = "",
         key: str | None = None,
+        on_end: Callable[[], None] = lambda: None,
     ) -> Iterator[TurnStream]:
         """Run `turn`, of the conversation `conversation_id` if that is given, in its profile's mode
         or `streaming`; `dialect` and `key`, an API key's name, are for the log. Leaving the block
         before Finished, or by an exception, kills its worker, or lets it finish without its client
-        where the profile says so. Raises the `refusal`, and what `AccountGate.check`,
-        `Abilities.check` and `Conversations.claim` do.
+        where the profile says so. `on_end` is called once, when the turn has ended or is refused.
+        Raises the `refusal`, and what `AccountGate.check`, `Abilities.check` and
+        `Conversations.claim` do.
         """
-        stream = self._begin(turn, client, conversation_id, streaming)
+        with ExitStack() as refused:
+            refused.callback(on_end)
+            stream = self._begin(turn, client, conversation_id, streaming)
+            refused.pop_all()
         self._running[stream] = request_id
         self.most_running = max(self.most_running, self.running)
         if self._idle.is_set():
@@ -128,7 +133,7 @@ class Turns:
             yield stream
             delivered = True
         finally:
-            end = partial(self._end, stream, request_id, dialect, key)
+            end = partial(self._end, stream, request_id, dialect, key, on_end)
             gone = stream.fault is None and not (delivered and stream.finished)
             if not (gone and stream.outlives_client and self.left.take(stream, end)):
                 end(delivered)
@@ -162,6 +167,7 @@ class Turns:
         request_id: str,
         dialect: str,
         key: str | None,
+        on_end: Callable[[], None],
         delivered: bool,
     ) -> None:
         stream.close(delivered=delivered)
@@ -173,3 +179,4 @@ class Turns:
         facts = stream.facts(request_id, dialect, key)
         self._log.info("turn", **facts.log_fields())
         self._observer.turn_ended(facts)
+        on_end()

@@ -115,7 +115,7 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
         state = cast("dict[str, Any]", request.scope)["state"]
         stack: ExitStack = state["stack"]
         # The limits of the key come first: where both have one, the account's is not the nearer.
-        stack.enter_context(service.meter.counted(_client().key, state["headers"]))
+        count_out = service.meter.count_in(_client().key, state["headers"])
         told = {name for name, _ in state["headers"]}
         account = account_headers(service.turns.gate.account, time.time())
         state["headers"].extend(each for each in account if each[0] not in told)
@@ -127,6 +127,7 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
             streaming=streaming_of(request.headers.items()),
             dialect=DIALECTS.get(request.path, "other"),
             key=_client().key,
+            on_end=count_out,
         )
         state["turn"] = True
         stream = stack.enter_context(running)
