@@ -24,7 +24,7 @@ from maxd.http.connection import Limits
 from maxd.http.credentials import identify
 from maxd.http.front import Front, with_request_id
 from maxd.http.guard import Guarded, Policy
-from maxd.http.http1 import Incident
+from maxd.http.incident_log import IncidentLog
 from maxd.http.listeners import Listeners
 from maxd.http.openai_errors import render
 from maxd.http.quota_headers import Meter
@@ -83,8 +83,8 @@ async def serve_http(
         body_bytes=settings.max_body_bytes,
     )
 
-    def report(incident: Incident) -> None:
-        log.warning("incident", place=incident.place, error=incident.error)
+    incidents = IncidentLog(log)
+    report = incidents.report
 
     def replied(reply: Replied) -> None:
         if overview is not None:
@@ -125,16 +125,19 @@ async def serve_http(
 
     names = route_names(app)
     everything = guarded(ring)
-    async with trio.open_nursery() as nursery:
-        if listeners.admin:
-            # Who can open a UNIX socket of mode 0600 is this user, and needs no key.
-            private = all(sock.family == socket.AF_UNIX for sock in listeners.admin)
-            pages = guarded(KeyRing({})) if private else everything
-            pages = Section(pages, operators=True)
-            await nursery.start(partial(serve, pages, listeners.admin))
-            everything = Section(everything, operators=False)
-        await nursery.start(partial(serve, everything, listeners.main))
-        task_status.started()
+    async with trio.open_nursery() as background:
+        background.start_soon(incidents.run)
+        async with trio.open_nursery() as nursery:
+            if listeners.admin:
+                # Who can open a UNIX socket of mode 0600 is this user, and needs no key.
+                private = all(sock.family == socket.AF_UNIX for sock in listeners.admin)
+                pages = guarded(KeyRing({})) if private else everything
+                pages = Section(pages, operators=True)
+                await nursery.start(partial(serve, pages, listeners.admin))
+                everything = Section(everything, operators=False)
+            await nursery.start(partial(serve, everything, listeners.main))
+            task_status.started()
+        background.cancel_scope.cancel()
 
 
 def _showing_tools(catalog: Catalog) -> list[str]:
