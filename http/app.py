@@ -29,7 +29,7 @@ from maxd.http.credentials import Client, client_of
 from maxd.http.dialect import Asked, FindModel
 from maxd.http.dialects import speaks_anthropic
 from maxd.http.quota_headers import Meter
-from maxd.http.replying import Settings, streamed, whole
+from maxd.http.replying import Settings, streamed, waiting_client, whole
 from maxd.http.responses_routes import Responses, add_responses
 from maxd.http.server import prepare
 from maxd.http.status_pages import add_status_pages
@@ -137,7 +137,8 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
         try:
             if asked.stream:
                 return await streamed(stream, asked.encoder(), settings, asked.settle)
-            return await whole(stream, asked.collector(), settings, asked.settle)
+            waiting = waiting_client(cast("dict[str, Any]", request.scope))
+            return await whole(stream, asked.collector(), settings, waiting, asked.settle)
         finally:
             if timing := server_timing(stream.timings()):
                 state["headers"].append((b"server-timing", timing.encode()))

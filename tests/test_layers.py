@@ -104,6 +104,7 @@ PURE = (
     "http/field_table.py",
     "http/image_size.py",
     "http/token_estimate.py",
+    "http/patience.py",
     "http/schemas.py",
     "http/openai_chat.py",
     "http/openai_errors.py",
