@@ -14,6 +14,7 @@ from maxd.daemon.status import (
     LimitStatus,
     MostEver,
     NotificationStatus,
+    ReloadStatus,
     Status,
     daemon_state,
     pool_status,
@@ -56,6 +57,7 @@ class Overview:
         observer: "Observer",
         limits: Callable[[], tuple[LimitStatus, ...] | None] = lambda: None,
         notifications: Callable[[], NotificationStatus | None] = lambda: None,
+        reloaded: Callable[[], ReloadStatus] = ReloadStatus,
     ) -> None:
         self.config = config
         self._pool = pool
@@ -67,6 +69,7 @@ class Overview:
         self._metrics = metrics
         self._limits = limits
         self._notifications = notifications
+        self._reloaded = reloaded
         self._usage = WorkerUsage(lambda: [pid for _, pid in pool.members() if pid is not None])
         self._version = version("maxd")
         self._started_at = time.time()
@@ -94,6 +97,7 @@ class Overview:
             uptime=round(clock - self._started, 1),
             cli=self._cli(),
             config=shown_settings(self.config),
+            reload=self._reloaded(),
             limits=self._limits(),
             notifications=self._notifications(),
             pool=pool_status(

@@ -52,6 +52,16 @@ class ProbeStatus(Struct, frozen=True, kw_only=True):
     switches_off: str = ""
 
 
+class ReloadStatus(Struct, frozen=True, kw_only=True):
+    """What came of the last time the configuration was read again, `at` in epoch seconds; None:
+    never. With `problems` the one before stayed in force. `needs_restart` names the settings that
+    are configured otherwise than they are in force."""
+
+    at: float | None = None
+    problems: tuple[str, ...] = ()
+    needs_restart: tuple[str, ...] = ()
+
+
 class CliStatus(Struct, frozen=True, kw_only=True):
     """The CLI that workers are started with. `login` is `logged_in`, `logged_out` or `unknown`;
     `method` is how, in the CLI's word. `expires_at` in epoch seconds. None: not known (yet)."""
@@ -152,6 +162,7 @@ class Status(Struct, frozen=True, kw_only=True):
     uptime: float
     cli: CliStatus
     config: dict[str, object]
+    reload: ReloadStatus = ReloadStatus()
     limits: tuple[LimitStatus, ...] | None
     notifications: NotificationStatus | None
     pool: PoolStatus

@@ -25,6 +25,13 @@ def render(status: Status) -> RenderableType:
     if status.problem is not None:
         parts.append(_text(status.problem, style="red"))
     parts.extend(
+        _text(f"configuration not reloaded: {problem}", style="red")
+        for problem in status.reload.problems
+    )
+    if status.reload.needs_restart:
+        settings = ", ".join(status.reload.needs_restart)
+        parts.append(_text(f"changed, but in force after a restart only: {settings}", "yellow"))
+    parts.extend(
         _text(
             f"probe {probe.name} failed: {probe.reason}; this switches off {probe.switches_off}",
             style="yellow",

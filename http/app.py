@@ -1,7 +1,7 @@
 """The routes: from a request to a turn, and from its events to a reply."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, cast
 
@@ -61,6 +61,8 @@ class Service(Struct, kw_only=True):
     """Where replies are stored, if they are."""
     version: str
     meter: Meter
+    shows_thinking: Callable[[], Collection[str]] = tuple
+    """The profiles whose model's thinking is shown."""
     overview: Overview | None = None
     """What the operator's pages show; None where they are not served."""
     shutdown: trio.Event = field(default_factory=trio.Event)
@@ -107,7 +109,7 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
         return wishes(
             request.headers.get,
             strict=settings.strict_fields,
-            thinking_profiles=settings.show_thinking,
+            thinking_profiles=service.shows_thinking(),
         )
 
     async def answer(asked: Asked) -> Response:

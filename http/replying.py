@@ -1,7 +1,7 @@
 """How a turn's events go out: as server-sent events, or as one object."""
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import trio
@@ -28,8 +28,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     heartbeat_seconds: float
     hold_status_seconds: float
     strict_fields: bool = False
-    show_thinking: Collection[str] = ()
-    """The profiles whose model's thinking is shown."""
 
 
 async def _nothing() -> None:

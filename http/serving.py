@@ -30,7 +30,6 @@ from maxd.http.openai_errors import render
 from maxd.http.quota_headers import Meter
 from maxd.http.replying import Settings
 from maxd.http.sections import Section
-from maxd.workers.profiles import BUILT_IN
 
 # For the last bytes of replies whose turns have ended.
 GRACEFUL_SECONDS = 2.0
@@ -59,7 +58,8 @@ async def serve_http(
         turns=turns,
         find_model=catalog.find,
         offered_models=catalog.offered,
-        searches=lambda profile: BUILT_IN[profile].tools == "all",
+        searches=lambda profile: catalog.profiles[profile].searches,
+        shows_thinking=lambda: (*settings.show_thinking, *_showing_tools(catalog)),
         replies=replies,
         version=version,
         meter=Meter(ring, quotas),
@@ -73,8 +73,6 @@ async def serve_http(
             heartbeat_seconds=settings.heartbeat_seconds,
             hold_status_seconds=settings.hold_status_seconds,
             strict_fields=settings.strict_fields,
-            # Tools are shown as thinking.
-            show_thinking=(*settings.show_thinking, *_showing_tools(catalog)),
         ),
     )
     policy = Policy(
@@ -141,4 +139,5 @@ async def serve_http(
 
 
 def _showing_tools(catalog: Catalog) -> list[str]:
+    # Tools are shown as thinking.
     return [name for name, profile in catalog.profiles.items() if profile.show_tools]

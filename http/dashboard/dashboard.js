@@ -136,6 +136,8 @@ function showCli(status) {
     ["login", [cli.login, cli.method].filter(Boolean).join(", ") || "–"],
     ["path", cli.path ?? "–"],
     ["probes", probes.join("; ") || "–"],
+    ...status.reload.problems.map((problem) => ["not reloaded", problem]),
+    ...(status.reload.needs_restart.length ? [["needs a restart", status.reload.needs_restart.join(", ")]] : []),
   ];
   if (cli.problem !== null) rows.push(["problem", cli.problem]);
   if (status.notifications !== null) {

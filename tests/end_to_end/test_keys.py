@@ -137,6 +137,12 @@ def test_with_a_key_it_may_listen_beyond_loopback(site: Site, model: LoopbackPro
         port = daemon.base_url.rpartition(":")[2]
         reply = httpx.get(f"http://127.0.0.1:{port}/v1/models")
         assert reply.status_code == 401
+        # The last key cannot be taken away from an address that others can reach.
+        (site.root / "keys.toml").unlink()
+        daemon.process.send_signal(1)
+        problems = daemon.wait_log("configuration not reloaded")["problems"]
+        assert "maxd key new" in problems[0]
+        assert httpx.get(f"http://127.0.0.1:{port}/v1/models").status_code == 401
         assert daemon.stop() == 0
 
 
