@@ -71,6 +71,12 @@ class Backend:
         """Why the CLI cannot be used; None when it can, and before the first look."""
         return self._fault
 
+    def configure(self, configured: str) -> None:
+        """Use another CLI from now on, once it was looked at."""
+        if configured != self._configured:
+            self._configured = configured
+            self.doubt()
+
     def doubt(self) -> None:
         """Something has failed that may be the CLI's or the login's fault: look again soon."""
         self._doubted.set()

@@ -25,6 +25,10 @@ class Catalog:
         self._version: str | None = None
         self._listed: tuple[CliModel, ...] | None = None
 
+    def adapt(self, aliases: Mapping[str, str], profiles: Mapping[str, Profile]) -> None:
+        """Other aliases and profiles are configured."""
+        self._aliases, self.profiles = aliases, profiles
+
     @property
     def wants_models(self) -> bool:
         """Whether the next worker is to be asked what the CLI offers."""

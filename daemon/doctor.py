@@ -141,7 +141,8 @@ def render(report: Report) -> list[str]:
         else:
             lines.append(f"{SIGNS['warning']}  probe {finding.name}: {finding.reason}")
             lines.append(
-                f"         → Without it {finding.without}. Try another version of the CLI."
+                f"         → This switches off {finding.switches_off}. "
+                "Try another version of the CLI."
             )
     lines.append("No problem." if report.healthy else "There are problems.")
     return lines

@@ -1,7 +1,7 @@
 """What the present CLI can do, found out once for each version and remembered between starts."""
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,10 @@ _MOST_BYTES: Final = 256 * 1024
 SETTLE_SECONDS: Final = 20.0
 """The probes wait that long after a CLI was noted: a start has better things to do, and in a
 restart that is soon followed by another they would be for nothing."""
+
+AGAIN_SECONDS: Final = 60.0
+"""When something failed, all is tried once more after that, and what passes then has passed:
+a failure switches something off, and may have been that of a busy machine."""
 
 
 class Verdict(Struct, frozen=True):
@@ -83,6 +87,13 @@ class FeatureVerdicts:
                 continue
             await trio.sleep(SETTLE_SECONDS)
             findings = tuple(await self._probe(self._cli, self._environment))
+            if not _all_passed(findings):
+                await trio.sleep(AGAIN_SECONDS)
+                again = await self._probe(self._cli, self._environment)
+                findings = tuple(
+                    first if first.passed else second
+                    for first, second in zip(findings, again, strict=True)
+                )
             if subject_of(self._cli, present.version, FEATURES_VERSION) != present:
                 # The CLI was replaced meanwhile; the next worker will tell.
                 continue
@@ -94,9 +105,9 @@ class FeatureVerdicts:
                         version=present.version,
                         probe=finding.name,
                         reason=finding.reason,
-                        then=finding.without,
+                        switches_off=finding.switches_off,
                     )
-            if all(finding.passed for finding in findings):
+            if _all_passed(findings):
                 self._log.info("the claude CLI does all that is expected", version=present.version)
                 self._write()
 
@@ -104,7 +115,7 @@ class FeatureVerdicts:
         passed = [
             Verdict(subject, findings)
             for subject, findings in self._known.items()
-            if all(finding.passed for finding in findings)
+            if _all_passed(findings)
         ]
         new = self._record.with_suffix(".new")
         try:
@@ -120,6 +131,10 @@ class FeatureVerdicts:
 async def _without_reset(cli: Path, environment: Mapping[str, str]) -> list[Finding]:
     # Resets have their own probe, which decides and does not only tell.
     return await probe_features(cli, environment, reset=False)
+
+
+def _all_passed(findings: Sequence[Finding]) -> bool:
+    return all(finding.passed for finding in findings)
 
 
 def _read(path: Path) -> tuple[Verdict, ...]:

@@ -251,11 +251,15 @@ async def _everything(
 
     def reconfigure(changed: Config) -> None:
         configure(changed.log.format, changed.log.level, environ=os.environ)
-        if not changed.keys and listeners.exposed:
-            log.error("keys kept: without any this address needs a restart", url=listeners.exposed)
-            return
         ring.keys = changed.keys
         quotas.adapt(changed.keys)
+
+    def load_again() -> Config:
+        assert load is not None
+        changed = load()
+        if not changed.keys and (exposed := listeners.exposed):
+            raise ConfigError(EXPOSED.format(address=exposed))
+        return changed
 
     # Without a manager that hands the socket on, later requests are refused with a reason.
     settle_seconds = HANDOVER_SECONDS if listeners.handed_over else 0.0
@@ -273,7 +277,7 @@ async def _everything(
             announcer=announcer,
             settle_seconds=settle_seconds,
             channels=channels,
-            load=load,
+            load=None if load is None else load_again,
             observers=[KeyCosts(quotas)],
             on_config=reconfigure,
             on_serving=on_serving,

@@ -14,18 +14,20 @@ from maxd.daemon.status import (
     LimitStatus,
     MostEver,
     NotificationStatus,
-    ProbeStatus,
+    ReloadStatus,
     Status,
     daemon_state,
     pool_status,
     shown_settings,
     worker_statuses,
 )
+from maxd.daemon.status_parts import probes_of
 from maxd.daemon.worker_usage import WorkerUsage
 
 if TYPE_CHECKING:
     from maxd.daemon.backend import Backend
     from maxd.daemon.chronicle import Chronicle
+    from maxd.daemon.feature_verdicts import FeatureVerdicts
     from maxd.daemon.observer import Observer
     from maxd.daemon.pool import Pool
     from maxd.daemon.probes import Probes
@@ -49,21 +51,25 @@ class Overview:
         turns: "Turns",
         backend: "Backend",
         probes: "Probes",
+        features: "FeatureVerdicts",
         chronicle: "Chronicle",
         metrics: metrics.Metrics,
         observer: "Observer",
         limits: Callable[[], tuple[LimitStatus, ...] | None] = lambda: None,
         notifications: Callable[[], NotificationStatus | None] = lambda: None,
+        reloaded: Callable[[], ReloadStatus] = ReloadStatus,
     ) -> None:
         self.config = config
         self._pool = pool
         self._turns = turns
         self._backend = backend
         self._probes = probes
+        self._features = features
         self._chronicle = chronicle
         self._metrics = metrics
         self._limits = limits
         self._notifications = notifications
+        self._reloaded = reloaded
         self._usage = WorkerUsage(lambda: [pid for _, pid in pool.members() if pid is not None])
         self._version = version("maxd")
         self._started_at = time.time()
@@ -91,6 +97,7 @@ class Overview:
             uptime=round(clock - self._started, 1),
             cli=self._cli(),
             config=shown_settings(self.config),
+            reload=self._reloaded(),
             limits=self._limits(),
             notifications=self._notifications(),
             pool=pool_status(
@@ -136,11 +143,7 @@ class Overview:
     def _cli(self) -> CliStatus:
         backend, probes = self._backend, self._probes
         login = backend.login
-        reset = ProbeStatus(
-            name="reset",
-            passed=True if probes.allows_reset else None if probes.failure is None else False,
-            reason=probes.failure,
-        )
+        reset = True if probes.allows_reset else None if probes.failure is None else False
         return CliStatus(
             path=None if backend.cli is None else str(backend.cli),
             version=probes.version,
@@ -148,5 +151,5 @@ class Overview:
             method=None if login is None else login.method,
             expires_at=None if login is None else login.expires_at,
             problem=None if backend.fault is None else backend.fault.message,
-            probes=(reset,),
+            probes=probes_of(self._features.findings, reset=reset, reset_failure=probes.failure),
         )

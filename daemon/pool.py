@@ -5,7 +5,7 @@ lives in a task of its own. `Pool.lease` is how a request comes to a worker.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from copy import copy
 from functools import partial
 from typing import Protocol, TypeAlias
@@ -148,12 +148,21 @@ class Pool:
         """Kill the idle worker that holds `head`, if there is one."""
         self.tell(partial(self._scheduler.end, head))
 
-    def adapt(self, limits: Limits, *, freeze_idle: bool, reuse_bytes: int) -> None:
-        """Have other limits from now on. No turn ends for them: what is too many ends when it is
-        idle, and at once if it is."""
+    def adapt(
+        self,
+        limits: Limits,
+        *,
+        freeze_idle: bool,
+        reuse_bytes: int,
+        changed: Collection[str] = (),
+        removed: Collection[str] = (),
+    ) -> None:
+        """Have other limits and profiles from now on; `changed` and `removed` name those whose
+        workers serve no further turn. No turn ends for it: what is too many, or of old, ends when
+        it is idle, and at once if it is."""
         self._freeze_idle = freeze_idle
         self._reuse_bytes = reuse_bytes
-        self.tell(partial(self._adapt, limits))
+        self.tell(partial(self._adapt, limits, changed, removed))
 
     def relieve(self) -> None:
         """Memory is short: end the worker that is missed least."""
@@ -274,10 +283,11 @@ class Pool:
         self._shed(now)
         self._settle(worker)
 
-    def _adapt(self, limits: Limits, now: float) -> None:
-        self._scheduler.limits = limits
+    def _adapt(
+        self, limits: Limits, changed: Collection[str], removed: Collection[str], now: float
+    ) -> None:
+        self._scheduler.adapt(limits, changed, removed, now)
         self._shed(now)
-        self._scheduler.tick(now)
 
     def _shed(self, now: float) -> None:
         """End what is idle beyond a limit that was lowered while it was busy."""

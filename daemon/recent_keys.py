@@ -1,5 +1,7 @@
 """The keys that were asked for lately, of which spares are kept."""
 
+from collections.abc import Collection
+
 from maxd.daemon.slots import Key
 
 
@@ -17,12 +19,18 @@ class RecentKeys:
         """A request for `key` has come."""
         self.used.pop(key, None)
         self.used[key] = now
-        if len(self.used) > self._most:
+        while len(self.used) > self._most:
             del self.used[next(iter(self.used))]
 
     def forget(self, key: Key) -> None:
         """Nothing can be had from `key`."""
         self.used.pop(key, None)
+
+    def adapt(self, most: int, seconds: float, *, without: Collection[str]) -> None:
+        """Other bounds, and no keys of the profiles `without`. Keys beyond `most` are forgotten
+        as others come."""
+        self._most, self._seconds = most, seconds
+        self.used = {key: at for key, at in self.used.items() if key.profile not in without}
 
     def wanted(self, now: float, warm: tuple[Key, ...]) -> list[Key]:
         """The keys to keep spares of: the most recently used first, then those always kept."""

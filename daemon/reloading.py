@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 
 import trio
@@ -19,7 +20,7 @@ class Reloading:
     """The configuration in force, and what came of the last attempt to change it.
 
     `load` reads what is configured now and raises ConfigError; `apply` is given what is to be in
-    force from now on, and raises ModelNotFound before it has changed anything.
+    force from now on, and raises ConfigError or ModelNotFound before it has changed anything.
     """
 
     def __init__(
@@ -39,6 +40,8 @@ class Reloading:
         """Why the last attempt changed nothing; empty if it did not fail."""
         self.needs_restart: tuple[str, ...] = ()
         """Settings that are configured otherwise than they are in force."""
+        self.at: float | None = None
+        """When it was tried last, in epoch seconds."""
 
     @property
     def line(self) -> str | None:
@@ -83,6 +86,9 @@ class Reloading:
                 applied=list(found.applied),
                 needs_restart=list(found.needs_restart) or None,
             )
+            if found.needs_restart:
+                self._log.warning("settings need a restart", settings=list(found.needs_restart))
+        self.at = time.time()
         self._announcer.ready(self.line or "configuration reloaded")
 
 

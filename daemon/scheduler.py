@@ -6,6 +6,7 @@ needs no process and no clock. Every request that is admitted ends granted, refu
 """
 
 from collections import Counter
+from collections.abc import Collection
 
 from maxd.daemon.effects import Effects
 from maxd.daemon.fair_queue import FairQueue
@@ -50,9 +51,7 @@ class Scheduler:
     @property
     def fault(self) -> Fault | None:
         """Why requests are refused at the moment; None while they are served."""
-        if self._closed is not None:
-            return self._closed
-        return self._starts.fault if self._starts.degraded else None
+        return self._closed or (self._starts.fault if self._starts.degraded else None)
 
     def counts(self) -> dict[State, int]:
         """Workers by state."""
@@ -155,6 +154,16 @@ class Scheduler:
                 slot.root = root if slot.turns < self.limits.reuse_turns and not parked else None
         self._assign(now)
 
+    def adapt(
+        self, limits: Limits, old: Collection[str], gone: Collection[str], now: float
+    ) -> None:
+        """Other limits are in force, and workers of the profiles `old` (changed) and `gone` (no
+        more there) serve no further turn."""
+        self.limits = limits
+        self._recent.adapt(limits.max_workers, limits.warm_seconds, without=gone)
+        self.slots.outdate({*old, *gone})
+        self._assign(now)
+
     def forget(self, key: Key, now: float) -> None:
         """Nothing can be had from `key` (an unknown model): keep no spares of it."""
         self._recent.forget(key)
@@ -196,8 +205,7 @@ class Scheduler:
         if slot.state is not State.ENDING:
             slot.state = after(slot.state, Happening.KILL)
         slot.state = after(slot.state, Happening.STUCK if stuck else Happening.GONE)
-        if slot.request is not None:
-            self._held.pop(slot.request, None)
+        self._held.pop(slot.request or "", None)
         slot.request = slot.reserved = None
         if slot.state is State.GONE:
             self.slots.remove(slot)
@@ -244,8 +252,8 @@ class Scheduler:
             times.append(oldest.since + self.limits.queue_seconds)
         if self._starts.not_before() > now:
             times.append(self._starts.not_before())
-        idle = self.slots.of(*WAITING)
-        times.extend(slot.idle_since + self.limits.idle_seconds for slot in idle)
+        seconds = self.limits.idle_seconds
+        times.extend(slot.idle_since + seconds for slot in self.slots.of(*WAITING))
         if self._closed is None:
             times.extend(until for until in self._held.values() if until > now)
             times.extend(self._recent.ends(now))
@@ -270,10 +278,8 @@ class Scheduler:
         times in a row, so no step of it walks through the whole queue."""
         self._grant(now)
         self._refuse_too_old(now)
-        for slot in self.slots.idle_for(self.limits.idle_seconds, now):
-            self._kill(slot, "its conversation was idle for long")
-        for slot in self.slots.parked_beyond(self.limits.max_parked):
-            self._kill(slot, "too many are parked")
+        for slot, reason in self.slots.overdue(self.limits, now):
+            self._kill(slot, reason)
         if self._closed is None:
             self._make_room(now)
             self._keep_spares(now)
@@ -337,14 +343,10 @@ class Scheduler:
                 self._spawn(waiter.key, waiter)
             elif coming:
                 coming -= 1
-            elif (slot := self._dispensable()) is not None:
+            elif slot := self.slots.dispensable(self._recent.used):
                 self._kill(slot, "its room is needed")
             else:
                 return
-
-    def _dispensable(self) -> Slot | None:
-        """The worker that is missed least. Called when no waiter can use any."""
-        return self.slots.least_used_spare(self._recent.used) or self.slots.longest_idle()
 
     def _keep_spares(self, now: float) -> None:
         """Have spares of each wanted key, and none of the others. Who waits comes first, and so
@@ -377,8 +379,7 @@ class Scheduler:
         self.slots.add(slot)
 
     def _kill(self, slot: Slot, reason: str) -> None:
-        if slot.request is not None:
-            self._held.pop(slot.request, None)
+        self._held.pop(slot.request or "", None)
         slot.state = after(slot.state, Happening.KILL)
         self._effects.kill(slot.worker, reason)
 

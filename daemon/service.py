@@ -4,18 +4,22 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 import trio
 from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon import notices
+from maxd.daemon.abilities import abilities
 from maxd.daemon.account import Account, Closure, window_name
 from maxd.daemon.account_gate import AccountGate
 from maxd.daemon.backend import Backend, iso_time
 from maxd.daemon.catalog import Catalog
 from maxd.daemon.channels import Channel
 from maxd.daemon.chronicle import Chronicle
+from maxd.daemon.config import ConfigError
+from maxd.daemon.config_changes import profile_changes
 from maxd.daemon.conversations import Conversations
 from maxd.daemon.feature_verdicts import FeatureVerdicts
 from maxd.daemon.first_contact import FirstContact
@@ -36,12 +40,15 @@ from maxd.daemon.reply_store import Keep
 from maxd.daemon.sd_notify import Announcer
 from maxd.daemon.settings import Config
 from maxd.daemon.slots import Key, Limits
+from maxd.daemon.status import ReloadStatus
 from maxd.daemon.status_parts import limits_of, notifications_of
 from maxd.daemon.stored_replies import StoredReplies
 from maxd.daemon.transcripts import Transcripts
 from maxd.daemon.turns import Turns
+from maxd.workers.cli import find_cli
 from maxd.workers.faults import BackendUnavailable, Fault, TurnTimedOut, WorkerStartFailed
 from maxd.workers.launch import Launch
+from maxd.workers.profiles import Profile
 from maxd.workers.tree import make_environment
 from maxd.workers.worker import Readiness
 
@@ -94,10 +101,11 @@ async def run(
     Raises lifecycle.Stopped at a second signal. Cancelling ends everything at once; the workers'
     trees are gone when this returns.
     """
-    profiles = config.make_profiles()
-    catalog = Catalog(config.models, profiles)
-    for profile in profiles.values():
-        await trio.Path(profile.directory).mkdir(parents=True, exist_ok=True, mode=0o700)
+    catalog = Catalog(config.models, config.make_profiles())
+    make_directories(catalog.profiles)
+    # With those that a reload has removed: what has come before may still be about them.
+    profiles = dict(catalog.profiles)
+    directories = {name: profile.directory for name, profile in profiles.items()}
     draining, shutdown = trio.Event(), trio.Event()
     tell = announcer or Announcer({})
 
@@ -153,12 +161,28 @@ async def run(
 
     def apply(changed: Config) -> None:
         nonlocal config
-        allowed = limits(changed, catalog, memory)
+        present = changed.make_profiles()
+        allowed = limits(changed, Catalog(changed.models, present), memory)
+        try:
+            if changed.cli.path != config.cli.path:
+                find_cli(changed.cli.path, environment)
+            make_directories(present)
+        except BackendUnavailable as fault:
+            raise ConfigError(fault.message) from None
+        except OSError as error:
+            raise ConfigError(f"profiles: a directory cannot be made: {error}.") from None
         config = changed
+        found = profile_changes(catalog.profiles, present)
+        catalog.adapt(config.models, present)
+        profiles.update(present)
+        directories.update({name: profile.directory for name, profile in present.items()})
+        backend.configure(config.cli.path)
         pool.adapt(
             allowed,
             freeze_idle=config.pool.freeze_idle,
             reuse_bytes=config.pool.reuse_megabytes * 2**20,
+            changed=found.changed,
+            removed=found.removed,
         )
         overview.config = config
         on_config(config)
@@ -201,7 +225,7 @@ async def run(
         index.save_nowait, index.delete_nowait, keep=config.conversations.keep_count
     )
     transcripts = Transcripts(
-        {name: profile.directory for name, profile in profiles.items()},
+        directories,
         lambda: backend.projects,
         index.save_nowait,
         log,
@@ -215,7 +239,7 @@ async def run(
         conversations,
         log,
         on_fault=turn_failed,
-        allows_reset=lambda: config.pool.reuse and probes.allows_reset,
+        able=lambda: abilities(features.findings, reset=config.pool.reuse and probes.allows_reset),
         transcripts=transcripts,
         gate=AccountGate(
             account,
@@ -240,11 +264,15 @@ async def run(
         turns=turns,
         backend=backend,
         probes=probes,
+        features=features,
         chronicle=chronicle,
         metrics=metrics,
         observer=observer,
         limits=lambda: limits_of(account.view()),
         notifications=lambda: notifications_of(notifier.state()),
+        reloaded=lambda: ReloadStatus(
+            at=reloading.at, problems=reloading.problems, needs_restart=reloading.needs_restart
+        ),
     )
     # Without a file to read again, as in a demo, what is in force stays.
     reloading = Reloading(config, load or (lambda: config), apply, log, tell)
@@ -288,6 +316,12 @@ async def run(
             if on_serving is not None:
                 serving.start_soon(on_serving)
         everything.cancel_scope.cancel()
+
+
+def make_directories(profiles: Mapping[str, Profile]) -> None:
+    """Make the working directories that are missing. Raises OSError."""
+    for profile in profiles.values():
+        Path(profile.directory).mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
 def stored_replies(config: Config, log: FilteringBoundLogger) -> StoredReplies | None:

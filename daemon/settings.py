@@ -88,7 +88,7 @@ class Server(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     heartbeat_seconds: Annotated[
         float,
         Meta(
-            description="How long a stream may be silent before a heartbeat is sent.", ge=1, le=300
+            description="How long a reply may be silent before a heartbeat is sent.", ge=1, le=300
         ),
     ] = 15
     hold_status_seconds: Annotated[

@@ -1,7 +1,7 @@
 """What the scheduler keeps in mind: keys, limits, who waits, and one slot for each worker."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -71,6 +71,8 @@ class Slot:
     turns: int = 0
     reserved: str | None = None
     """The request it was started for, with that request's session."""
+    outdated: bool = False
+    """Its profile has been changed since it was started: it serves no further turn."""
 
 
 # They hold a conversation, and wait for its next turn.
@@ -121,15 +123,26 @@ class Slots:
                 found.setdefault(slot.key, []).append(slot)
         return found
 
-    def idle_for(self, seconds: float, now: float) -> list[Slot]:
-        """Workers that have waited for their conversation's next turn for `seconds`."""
-        # The same sum as in wake_at: with the rounding of another one a tick would come too soon.
-        return [slot for slot in self.of(*WAITING) if now >= slot.idle_since + seconds]
-
-    def parked_beyond(self, most: int) -> list[Slot]:
-        """Those parked longest, of more than `most`."""
+    def overdue(self, limits: Limits, now: float) -> list[tuple[Slot, str]]:
+        """The workers without a turn that are to end, each once, and why."""
+        found: dict[str, tuple[Slot, str]] = {}
+        for slot in self.of(State.STARTING, State.SPARE, *WAITING):
+            if slot.outdated:
+                found[slot.worker] = slot, "its profile has changed"
+        for slot in self.of(*WAITING):
+            # The same sum as in wake_at: with the rounding of another a tick would come too soon.
+            if now >= slot.idle_since + limits.idle_seconds:
+                found[slot.worker] = slot, "its conversation was idle for long"
         parked = sorted(self.of(State.PARKED), key=lambda slot: slot.idle_since)
-        return parked[: max(0, len(parked) - most)]
+        parked = [slot for slot in parked if slot.worker not in found]
+        for slot in parked[: max(0, len(parked) - limits.max_parked)]:
+            found[slot.worker] = slot, "too many are parked"
+        return list(found.values())
+
+    def outdate(self, profiles: Collection[str]) -> None:
+        """These profiles have been changed: what was started with them is of old."""
+        for slot in self._slots.values():
+            slot.outdated = slot.outdated or slot.key.profile in profiles
 
     def reserved(self, request: str) -> Slot | None:
         """The worker that was started for this request."""
@@ -139,6 +152,10 @@ class Slots:
         """The spare whose key was used longest ago."""
         spares = self.of(State.SPARE)
         return min(spares, key=lambda slot: last_used.get(slot.key, 0.0), default=None)
+
+    def dispensable(self, last_used: Mapping[Key, float]) -> Slot | None:
+        """The worker that is missed least, where no spare is of use to anybody who waits."""
+        return self.least_used_spare(last_used) or self.longest_idle()
 
     def exact_holder(self, head: bytes) -> Slot | None:
         """A worker that waits at exactly `head`."""

@@ -43,11 +43,23 @@ SHOWN_SETTINGS: Final = (
 
 
 class ProbeStatus(Struct, frozen=True, kw_only=True):
-    """Whether something was shown of this version of the CLI. None: not yet. `reason`: why not."""
+    """Whether something was shown of this version of the CLI. None: not yet. `reason`: why not.
+    `switches_off` is what is not tried where it is not, in words."""
 
     name: str
     passed: bool | None
     reason: str | None = None
+    switches_off: str = ""
+
+
+class ReloadStatus(Struct, frozen=True, kw_only=True):
+    """What came of the last time the configuration was read again, `at` in epoch seconds; None:
+    never. With `problems` the one before stayed in force. `needs_restart` names the settings that
+    are configured otherwise than they are in force."""
+
+    at: float | None = None
+    problems: tuple[str, ...] = ()
+    needs_restart: tuple[str, ...] = ()
 
 
 class CliStatus(Struct, frozen=True, kw_only=True):
@@ -150,6 +162,7 @@ class Status(Struct, frozen=True, kw_only=True):
     uptime: float
     cli: CliStatus
     config: dict[str, object]
+    reload: ReloadStatus = ReloadStatus()
     limits: tuple[LimitStatus, ...] | None
     notifications: NotificationStatus | None
     pool: PoolStatus

@@ -1,8 +1,11 @@
-"""The account's limits and the notices, as the status page tells them."""
+"""The account's limits, the probes and the notices, as the status page tells them."""
+
+from collections.abc import Iterable
 
 from maxd.daemon.account import AccountView
 from maxd.daemon.notify import NotifierState
-from maxd.daemon.status import LimitStatus, NotificationStatus
+from maxd.daemon.status import LimitStatus, NotificationStatus, ProbeStatus
+from maxd.workers.features import PROBES, RESET, Finding
 
 
 def limits_of(view: AccountView) -> tuple[LimitStatus, ...] | None:
@@ -34,4 +37,29 @@ def notifications_of(state: NotifierState) -> NotificationStatus:
         failed=sum(channel.failed + channel.dropped for channel in channels) + state.dropped,
         last_at=max(sent, default=None),
         last_problem=problems[-1] if problems else None,
+    )
+
+
+def probes_of(
+    findings: Iterable[Finding] | None, *, reset: bool | None, reset_failure: str | None
+) -> tuple[ProbeStatus, ...]:
+    """What every probe has found of the present CLI, in the order they are tried; those of
+    resets run by themselves."""
+    told = (
+        [ProbeStatus(name=name, passed=None, switches_off=off) for name, _, off in PROBES]
+        if findings is None
+        else [
+            ProbeStatus(
+                name=finding.name,
+                passed=finding.passed,
+                reason=finding.reason or None,
+                switches_off=finding.switches_off,
+            )
+            for finding in findings
+        ]
+    )
+    name, off = RESET
+    return (
+        *told,
+        ProbeStatus(name=name, passed=reset, reason=reset_failure, switches_off=off),
     )

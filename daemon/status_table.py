@@ -1,6 +1,7 @@
 """The status as tables for a terminal. What it shows is text, whatever it contains."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Literal
 
@@ -11,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from maxd.daemon.status import LimitStatus, Status
+from maxd.daemon.status import LimitStatus, ProbeStatus, Status
 
 _COLOURS = {"serving": "green", "unavailable": "red", "stopping": "yellow"}
 _STATE_COLOURS = {"leased": "blue", "spare": "green", "stuck": "red", "starting": "yellow"}
@@ -23,6 +24,21 @@ def render(status: Status) -> RenderableType:
     parts: list[RenderableType] = [_head(status)]
     if status.problem is not None:
         parts.append(_text(status.problem, style="red"))
+    parts.extend(
+        _text(f"configuration not reloaded: {problem}", style="red")
+        for problem in status.reload.problems
+    )
+    if status.reload.needs_restart:
+        settings = ", ".join(status.reload.needs_restart)
+        parts.append(_text(f"changed, but in force after a restart only: {settings}", "yellow"))
+    parts.extend(
+        _text(
+            f"probe {probe.name} failed: {probe.reason}; this switches off {probe.switches_off}",
+            style="yellow",
+        )
+        for probe in status.cli.probes
+        if probe.passed is False
+    )
     parts.append(Columns([_pool(status), _totals(status), _cli(status)]))
     if status.limits:
         parts.append(_limits(status.limits, status.now))
@@ -98,14 +114,18 @@ def _cli(status: Status) -> Panel:
         ("login", ", ".join(filter(None, (cli.login, cli.method))) or "-"),
         ("path", cli.path or "-"),
     ]
-    for probe in cli.probes:
-        verdict = {None: "not known yet", True: "passed", False: f"failed: {probe.reason}"}
-        rows.append((f"probe {probe.name}", verdict[probe.passed]))
+    rows.append(("probes", _probes(cli.probes)))
     if status.notifications is not None:
         told = status.notifications
         words = f"{told.sent} sent, {told.failed} failed"
         rows.append(("notices", f"{', '.join(told.channels) or 'no channel'}; {words}"))
     return _facts("claude CLI", rows)
+
+
+def _probes(probes: Iterable[ProbeStatus]) -> str:
+    counts = Counter(probe.passed for probe in probes)
+    words = {True: "passed", False: "failed", None: "not tried yet"}
+    return ", ".join(f"{counts[way]} {word}" for way, word in words.items() if counts[way]) or "-"
 
 
 def _facts(title: str, rows: Iterable[tuple[str, str]]) -> Panel:

@@ -1,8 +1,7 @@
-"""Runs turns: a lease, the worker's events, the streaming mode, and the one retry that is safe."""
+"""Where turns are handed in, counted while they run, and told of when they end."""
 
-import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from copy import copy
 from functools import partial
 from typing import Literal, TypeAlias
@@ -11,257 +10,22 @@ import trio
 from msgspec.structs import replace
 from structlog.typing import FilteringBoundLogger
 
-from maxd.daemon import lineage
+from maxd.daemon.abilities import Abilities
 from maxd.daemon.account_gate import AccountGate
 from maxd.daemon.conversation import Conversation
-from maxd.daemon.conversations import Claim, Conversations
-from maxd.daemon.cut import Cut
-from maxd.daemon.lease import Lease
+from maxd.daemon.conversations import Conversations
 from maxd.daemon.left_turns import LeftTurns
 from maxd.daemon.observer import Observer
 from maxd.daemon.pool import Pool
-from maxd.daemon.release import Release
-from maxd.daemon.reply import Reply
-from maxd.daemon.slots import Key
 from maxd.daemon.transcripts import Transcripts
-from maxd.daemon.turn_facts import RunningTurn, Timings, TurnFacts
-from maxd.daemon.turn_watch import TurnWatch
-from maxd.workers.faults import Fault, SessionLost, WorkerDied
-from maxd.workers.functions import answerable, called_in
+from maxd.daemon.turn_facts import RunningTurn
+from maxd.daemon.turn_stream import TurnStream
+from maxd.workers.faults import Fault
 from maxd.workers.policy import Decisions
 from maxd.workers.profiles import Profile, Streaming
-from maxd.workers.turn import (
-    Event,
-    Finished,
-    Part,
-    RoundBroken,
-    RoundStarted,
-    Turn,
-    TurnRecord,
-)
+from maxd.workers.turn import Turn
 
 ConversationState: TypeAlias = Literal["running", "idle", "stored", "known"]
-
-# A worker that dies before the service has accepted anything is replaced this often.
-ATTEMPTS = 2
-
-
-class TurnStream:
-    """The events of one running turn."""
-
-    def __init__(
-        self,
-        pool: Pool,
-        profile: Profile,
-        conversations: Conversations,
-        claim: Claim,
-        *,
-        may_reset: bool,
-        gate: AccountGate,
-        streaming: Streaming | None = None,
-        transcripts: Transcripts | None = None,
-    ) -> None:
-        self._transcripts = transcripts
-        self._gate = gate.begin(claim.turn.model, self.stop)
-        self._lenient = profile.lenient
-        self._pool = pool
-        turn = self._turn = claim.turn
-        # Only where no tool can have left anything behind, and nothing but the root has bound the
-        # worker: functions of the history that are offered no longer bind it too.
-        offered = {function.name for function in turn.functions}
-        alike = offered.issuperset(called_in(turn.messages))
-        self._may_reset = may_reset and profile.resettable and alike
-        self._conversations = conversations
-        self._claim = claim
-        self._release = Release(streaming or profile.streaming, show_tools=profile.show_tools)
-        self._cut = Cut(turn.stop, turn.max_tokens)
-        self._reply = Reply()
-        # Set once the service has taken a request of this turn: from then on a dead worker may
-        # have done work, and doing it again is the client's decision.
-        self._accepted = False
-        # A message was cut and told anew: what of it is in the CLI's own history, nobody knows.
-        self._broken = False
-        # The answer was cut, and the worker can be reset for another conversation.
-        self._reusable = False
-        self.watch = TurnWatch(self._turn, claim.id)
-        self._finished: Finished | None = None
-        self.fault: Fault | None = None
-        self._stopped: Fault | None = None
-        self._waiting = trio.CancelScope()
-        # None only while it is looked whether the conversation's session can be resumed.
-        self._lease = None if self._session_of_old() else self._ask(None)
-
-    @property
-    def conversation_id(self) -> str:
-        """The id of the conversation this turn belongs to."""
-        return self._claim.id
-
-    @property
-    def finished(self) -> bool:
-        """Whether Finished has been returned."""
-        return self._finished is not None
-
-    @property
-    def answered(self) -> bool:
-        """Whether the turn has come to an answer; calls that wait for their results are none."""
-        return self._finished is not None and self._finished.stop_reason != "tool_use"
-
-    async def next_events(self) -> list[Event]:
-        """The events that may go to the client and are ready now, waiting for at least one; empty
-        after Finished. Raises the Fault that ended the turn, or with which it was refused.
-        Cancelling loses nothing, not even the place in the queue."""
-        if self.fault is not None:
-            raise self.fault
-        try:
-            while self._stopped is None:
-                events: list[Event] = []
-                with trio.CancelScope() as self._waiting:
-                    events = await self._advance()
-                if events or self._finished:
-                    return events
-            raise self._stopped
-        except Fault as fault:
-            self._gate.failed(fault)
-            self.fault = fault
-            raise
-
-    def stop(self, fault: Fault) -> None:
-        """End the turn with `fault`, now."""
-        self._stopped = fault
-        self._waiting.cancel()
-
-    async def _advance(self) -> list[Event]:
-        if self._cut.finished is not None:
-            return []
-        try:
-            if self._lease is None:
-                self._lease = self._ask(await self._resumable())
-            if self.watch.leased_at is None:
-                await self._begin(self._lease)
-            told = await self._lease.next_events()
-        except (WorkerDied, SessionLost):
-            if self._accepted or self.watch.attempts >= ATTEMPTS:
-                raise
-            assert self._lease is not None
-            self._lease.close()
-            self._lease = self._ask(None)
-            return []
-        self._gate.hear(told)
-        for event in told:
-            match event:
-                case RoundStarted():
-                    self._accepted = True
-                case RoundBroken():
-                    self._broken = True
-                case Finished():
-                    self._finished = event
-                case _:
-                    pass
-        released = self._cut.feed(self._release.feed(told))
-        if (cut := self._cut.finished) is not None:
-            if self._finished is not None:
-                # It is over for the model too, and what it cost is known.
-                cut = replace(cut, usage=self._finished.usage)
-                released[-1] = cut
-            self._finished = cut
-            self._reusable = self._may_reset and await self._lease.interrupt()
-        self._reply.feed(released)
-        self.watch.told(told, released)
-        return released
-
-    def _session_of_old(self) -> str | None:
-        """The session to resume, when no worker holds the conversation any more."""
-        conversation = self._claim.conversation
-        if conversation is None or self._transcripts is None:
-            return None
-        if conversation.head != self._claim.head:
-            # Found leniently: only a live worker may go on.
-            return None
-        return None if self._pool.holds(conversation.head) else conversation.session
-
-    async def _resumable(self) -> str | None:
-        session, conversation = self._session_of_old(), self._claim.conversation
-        if session is None or conversation is None or self._transcripts is None:
-            return None
-        return session if await self._transcripts.holds(conversation) else None
-
-    def _ask(self, session: str | None) -> Lease:
-        self.watch.asked()
-        again, wanted = self.watch.attempts > 1, self._claim.binding(self._turn.effort)
-        return self._pool.lease(
-            Key(self._turn.profile, self._turn.model),
-            self._claim.scope,
-            # A worker that was lost once is not looked for again: the history is imported.
-            head=None if again or not self._is_next() else self._claim.head,
-            root=wanted if self._may_reset and not again else None,
-            session=session,
-            whole=self._claim.whole,
-            again=again,
-        )
-
-    def _is_next(self) -> bool:
-        """Whether a worker at the claimed head can go on with the turn's messages: one whose calls
-        wait takes nothing but their results."""
-        claim = self._claim
-        new = self._turn.messages[claim.known :]
-        return not claim.pending or answerable(new, claim.pending, lenient=self._lenient)
-
-    async def _begin(self, lease: Lease) -> None:
-        await lease.wait()
-        await self._gate.enter()
-        self.watch.leased(lease)
-        lease.begin(self._turn, self._claim.known)
-
-    def close(self, *, delivered: bool) -> None:
-        """End the turn. Its worker waits for the next one if this one is finished and its client
-        has it whole: a client that does not may send anything next."""
-        lease = self._lease
-        self._gate.close()
-        if not delivered or self._finished is None or self.fault is not None:
-            self._conversations.abandon(self._claim)
-        elif lease is not None and lease.worker is not None:
-            # Whether the worker's own history has the reply that the client has.
-            cut = self._cut.finished is not None
-            alike = not self._broken and not cut and not lease.worker.gave_up
-            record = TurnRecord() if cut else lease.worker.record
-            reply = self._reply.parts
-            pending = self._reply.calls if lease.parked and alike else ()
-            claim = self._claim
-            conversation = self._conversations.finish(claim, reply, self._finished, record, pending)
-            reset_to = claim.binding(lease.worker.effort) if claim.whole else None
-            if self._reusable and reset_to is not None:
-                # It holds more than the client saw: no history leads to it.
-                lease.head = secrets.token_bytes(16)
-                lease.root = reset_to
-            if alike:
-                lease.head = conversation.head
-                self._offer_lenient(lease, conversation, reply)
-                lease.root = reset_to if self._may_reset else None
-            # A transcript that ends in calls without results cannot be gone on with.
-            if self._transcripts is not None and alike and not lease.parked:
-                self._transcripts.confirm_nowait(conversation, record)
-        if lease is not None:
-            lease.close()
-
-    def _offer_lenient(
-        self, lease: Lease, conversation: Conversation, reply: Sequence[Part]
-    ) -> None:
-        claim = self._claim
-        if self._lenient:
-            head = lineage.lenient(claim.turn, claim.scope, reply, claim.base)
-            if head is not None:
-                lease.lenient = head
-                self._conversations.offer_lenient(conversation, head)
-
-    def timings(self) -> Timings:
-        """Where its time has gone up to now; `total` once it is over."""
-        return self.watch.timings(ended=self._finished is not None or self.fault is not None)
-
-    def facts(self, request: str, dialect: str, key: str | None) -> TurnFacts:
-        """What the log may know of this turn once it is closed."""
-        return self.watch.facts(
-            self._finished, self.fault, request=request, dialect=dialect, key=key
-        )
 
 
 class Turns:
@@ -275,7 +39,7 @@ class Turns:
         log: FilteringBoundLogger,
         *,
         on_fault: Callable[[Fault], None] = lambda fault: None,
-        allows_reset: Callable[[], bool] = lambda: False,
+        able: Callable[[], Abilities] = Abilities,
         transcripts: Transcripts | None = None,
         gate: AccountGate | None = None,
         observer: Observer | None = None,
@@ -286,7 +50,7 @@ class Turns:
         self.decisions = Decisions()
         self.gate = gate or AccountGate()
         self._transcripts = transcripts
-        self._allows_reset = allows_reset
+        self._able = able
         self._profiles = profiles
         self.conversations = conversations
         self._log = log
@@ -346,31 +110,19 @@ class Turns:
         streaming: Streaming | None = None,
         dialect: str = "",
         key: str | None = None,
+        on_end: Callable[[], None] = lambda: None,
     ) -> Iterator[TurnStream]:
         """Run `turn`, of the conversation `conversation_id` if that is given, in its profile's mode
         or `streaming`; `dialect` and `key`, an API key's name, are for the log. Leaving the block
         before Finished, or by an exception, kills its worker, or lets it finish without its client
-        where the profile says so. Raises the `refusal`, and what
-        `AccountGate.check` and `Conversations.claim` do.
+        where the profile says so. `on_end` is called once, when the turn has ended or is refused.
+        Raises the `refusal`, and what `AccountGate.check`, `Abilities.check` and
+        `Conversations.claim` do.
         """
-        if self.refusal is not None:
-            raise copy(self.refusal)
-        self.gate.check(turn.model)
-        profile = self._profiles[turn.profile]
-        if turn.functions and profile.with_functions != profile.name:
-            profile = self._profiles[profile.with_functions]
-            turn = replace(turn, profile=profile.name)
-        claim = self.conversations.claim(turn, client, conversation_id)
-        stream = TurnStream(
-            self._pool,
-            profile,
-            self.conversations,
-            claim,
-            may_reset=self._allows_reset(),
-            streaming=streaming,
-            gate=self.gate,
-            transcripts=self._transcripts,
-        )
+        with ExitStack() as refused:
+            refused.callback(on_end)
+            stream = self._begin(turn, client, conversation_id, streaming)
+            refused.pop_all()
         self._running[stream] = request_id
         self.most_running = max(self.most_running, self.running)
         if self._idle.is_set():
@@ -381,13 +133,42 @@ class Turns:
             yield stream
             delivered = True
         finally:
-            end = partial(self._end, stream, request_id, dialect, key)
+            end = partial(self._end, stream, request_id, dialect, key, on_end)
             gone = stream.fault is None and not (delivered and stream.finished)
-            if not (gone and profile.on_disconnect == "finish" and self.left.take(stream, end)):
+            if not (gone and stream.outlives_client and self.left.take(stream, end)):
                 end(delivered)
 
+    def _begin(
+        self, turn: Turn, client: str, conversation_id: str | None, streaming: Streaming | None
+    ) -> TurnStream:
+        if self.refusal is not None:
+            raise copy(self.refusal)
+        self.gate.check(turn.model)
+        able = self._able()
+        able.check(turn)
+        profile = self._profiles[turn.profile]
+        if turn.functions and profile.with_functions != profile.name:
+            profile = self._profiles[profile.with_functions]
+            turn = replace(turn, profile=profile.name)
+        return TurnStream(
+            self._pool,
+            profile,
+            self.conversations,
+            self.conversations.claim(turn, client, conversation_id),
+            able=able,
+            streaming=streaming,
+            gate=self.gate,
+            transcripts=self._transcripts,
+        )
+
     def _end(
-        self, stream: TurnStream, request_id: str, dialect: str, key: str | None, delivered: bool
+        self,
+        stream: TurnStream,
+        request_id: str,
+        dialect: str,
+        key: str | None,
+        on_end: Callable[[], None],
+        delivered: bool,
     ) -> None:
         stream.close(delivered=delivered)
         del self._running[stream]
@@ -398,3 +179,4 @@ class Turns:
         facts = stream.facts(request_id, dialect, key)
         self._log.info("turn", **facts.log_fields())
         self._observer.turn_ended(facts)
+        on_end()

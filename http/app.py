@@ -1,7 +1,7 @@
 """The routes: from a request to a turn, and from its events to a reply."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,7 +29,7 @@ from maxd.http.credentials import Client, client_of
 from maxd.http.dialect import Asked, FindModel
 from maxd.http.dialects import speaks_anthropic
 from maxd.http.quota_headers import Meter
-from maxd.http.replying import Settings, streamed, whole
+from maxd.http.replying import Settings, streamed, waiting_client, whole
 from maxd.http.responses_routes import Responses, add_responses
 from maxd.http.server import prepare
 from maxd.http.status_pages import add_status_pages
@@ -61,6 +61,8 @@ class Service(Struct, kw_only=True):
     """Where replies are stored, if they are."""
     version: str
     meter: Meter
+    shows_thinking: Callable[[], Collection[str]] = tuple
+    """The profiles whose model's thinking is shown."""
     overview: Overview | None = None
     """What the operator's pages show; None where they are not served."""
     shutdown: trio.Event = field(default_factory=trio.Event)
@@ -107,7 +109,7 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
         return wishes(
             request.headers.get,
             strict=settings.strict_fields,
-            thinking_profiles=settings.show_thinking,
+            thinking_profiles=service.shows_thinking(),
         )
 
     async def answer(asked: Asked) -> Response:
@@ -115,7 +117,7 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
         state = cast("dict[str, Any]", request.scope)["state"]
         stack: ExitStack = state["stack"]
         # The limits of the key come first: where both have one, the account's is not the nearer.
-        stack.enter_context(service.meter.counted(_client().key, state["headers"]))
+        count_out = service.meter.count_in(_client().key, state["headers"])
         told = {name for name, _ in state["headers"]}
         account = account_headers(service.turns.gate.account, time.time())
         state["headers"].extend(each for each in account if each[0] not in told)
@@ -127,6 +129,7 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
             streaming=streaming_of(request.headers.items()),
             dialect=DIALECTS.get(request.path, "other"),
             key=_client().key,
+            on_end=count_out,
         )
         state["turn"] = True
         stream = stack.enter_context(running)
@@ -136,7 +139,8 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
         try:
             if asked.stream:
                 return await streamed(stream, asked.encoder(), settings, asked.settle)
-            return await whole(stream, asked.collector(), settings, asked.settle)
+            waiting = waiting_client(cast("dict[str, Any]", request.scope))
+            return await whole(stream, asked.collector(), settings, waiting, asked.settle)
         finally:
             if timing := server_timing(stream.timings()):
                 state["headers"].append((b"server-timing", timing.encode()))

@@ -6,7 +6,7 @@ Neither touches a socket: bytes go in by `handle` and out through the injected `
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Literal, TypeAlias, cast
+from typing import Final, Literal, TypeAlias, cast
 
 import h11
 import trio
@@ -27,6 +27,7 @@ from hypercorn.typing import (
     ConnectionState,
     H11SendableEvent,
     HTTPResponseStartEvent,
+    HTTPScope,
     Scope,
 )
 from msgspec import Struct
@@ -35,6 +36,10 @@ from maxd.http.guard import Render, reply_headers, send_reply
 from maxd.workers.faults import BadRequest, Fault
 
 Address: TypeAlias = tuple[str, int]
+
+PROCESSING: Final = "maxd.processing"
+"""An extension of the ASGI scope: `tell` in it sends `102 Processing`, unless the reply has begun.
+It is the handler's to know whether the client takes it."""
 
 
 class Incident(Struct, frozen=True):
@@ -76,6 +81,8 @@ class Handlers:
         self._render = render
         self._report = report
         self._scope = trio.CancelScope()
+        self.tell_processing: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+        """What handlers find as `PROCESSING`; set by the protocol that they reply through."""
 
     def cancel(self) -> None:
         """Cancel the handler of the request in progress."""
@@ -91,6 +98,8 @@ class Handlers:
         """Start the app for one request; what is returned hands it more of the body."""
         give, take = trio.open_memory_channel[ASGIReceiveEvent](config.max_app_queue_size)
         self._scope = trio.CancelScope()
+        # With a protocol of HTTP/1 the scope is always one of HTTP.
+        cast("HTTPScope", scope)["extensions"][PROCESSING] = {"tell": self.tell_processing}
         # `Http1` is given a plain ASGI app; the wrapper hypercorn speaks of is for WSGI.
         plain = cast("ASGIFramework", app)
         self._nursery.start_soon(self._answer, plain, scope, take, send, self._scope)
@@ -188,6 +197,7 @@ class Http1(H11Protocol):
             server,
             send,
         )
+        handlers.tell_processing = self.tell_processing
         self._render = render
         self._ahead_bytes = ahead_bytes
         self._method = b""
@@ -272,6 +282,13 @@ class Http1(H11Protocol):
         data = b"".join(self.connection.send(event) or b"" for event in events)
         await self.send(RawData(data=data))
         await self.send(Closed())
+
+    async def tell_processing(self) -> None:
+        """Send `102 Processing`, unless the reply has begun."""
+        if self._replying or self._ended:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            return
+        await self._send_h11_event(h11.InformationalResponse(status_code=102, headers=[]))
 
     async def stream_send(self, event: StreamEvent) -> None:
         if self._ended:

@@ -1,7 +1,7 @@
 """Quotas as clients see them: counted turns, and the x-ratelimit headers of OpenAI."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import trio
 
@@ -17,23 +17,22 @@ class Meter:
         self._ring = ring
         self._quotas = quotas
 
-    @contextmanager
-    def counted(self, name: str | None, headers: Headers) -> Iterator[None]:
-        """Count a turn of the key `name` for as long as the block runs. What is left goes into
-        `headers`. Raises KeyLimited."""
+    def count_in(self, name: str | None, headers: Headers) -> Callable[[], None]:
+        """Count a turn of the key `name` in. What is left goes into `headers`. Returns what counts
+        it out, to be called once when the turn has ended. Raises KeyLimited."""
         key = None if name is None else self._ring.keys.get(name)
         if name is None or key is None:
-            yield
-            return
+            return _nothing
         try:
             self._quotas.admit(name, key, trio.current_time())
         finally:
             # A refused request is told too how long it has to wait for what.
             headers += encode(self._quotas.left(name, trio.current_time()))
-        try:
-            yield
-        finally:
-            self._quotas.finish(name)
+        return partial(self._quotas.finish, name)
+
+
+def _nothing() -> None:
+    """Nobody is counted."""
 
 
 def encode(left: Iterable[Left]) -> Headers:

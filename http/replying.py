@@ -1,14 +1,17 @@
 """How a turn's events go out: as server-sent events, or as one object."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from typing import TYPE_CHECKING, TypeAlias
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import trio
 from msgspec import Struct
 from quart import Response
 
-from maxd.daemon.turns import TurnStream
+from maxd.daemon.turn_stream import TurnStream
 from maxd.http.dialect import Collector, StreamEncoder
+from maxd.http.http1 import PROCESSING
+from maxd.http.patience import patience_of
 from maxd.workers.faults import Fault, WorkerDied
 
 if TYPE_CHECKING:
@@ -24,11 +27,26 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_body_bytes: int
     heartbeat_seconds: float
     hold_status_seconds: float
-    hold_whole_seconds: float = 240.0
-    """For a reply that is not streamed. Node's fetch gives up after 300 s without a header."""
     strict_fields: bool = False
-    show_thinking: Collection[str] = ()
-    """The profiles whose model's thinking is shown."""
+
+
+async def _nothing() -> None:
+    """Nothing can be told."""
+
+
+class Waiting(Struct, frozen=True):
+    """The client of a reply that is not streamed: it waits so many `seconds` for a status, and
+    `tell` lets it know, where that can be done, that its request is being worked on."""
+
+    seconds: float = math.inf
+    tell: Callable[[], Awaitable[None]] = _nothing
+
+
+def waiting_client(scope: Mapping[str, Any]) -> Waiting:
+    """The client of the request of an ASGI scope."""
+    patience = patience_of(scope["headers"], scope["http_version"])
+    told = scope.get("extensions", {}).get(PROCESSING) if patience.told else None
+    return Waiting(patience.seconds, _nothing if told is None else told["tell"])
 
 
 async def streamed(
@@ -67,13 +85,16 @@ async def streamed(
 
 
 async def whole(
-    stream: TurnStream, collector: Collector, settings: Settings, settle: Settle | None = None
+    stream: TurnStream,
+    collector: Collector,
+    settings: Settings,
+    waiting: Waiting,
+    settle: Settle | None = None,
 ) -> Response:
-    """The reply as one object. A turn that takes longer than clients wait for a status is begun
-    with white space, which JSON allows."""
-    answer: bytes | None = None
-    with trio.move_on_after(settings.hold_whole_seconds):
-        answer = await _collect(stream, collector)
+    """The reply as one object. Its status waits for the end of the turn, so that a failure has one
+    of its own, for as long as the client waits; then it is begun with white space, which JSON
+    allows."""
+    answer = await _held(stream, collector, settings.heartbeat_seconds, waiting)
     if answer is not None:
         if settle is not None:
             await settle()
@@ -95,6 +116,20 @@ async def whole(
     response = Response(body(), content_type="application/json")
     response.timeout = None
     return response
+
+
+async def _held(
+    stream: TurnStream, collector: Collector, heartbeat_seconds: float, waiting: Waiting
+) -> bytes | None:
+    """The answer; None if the client does not wait for it without a status."""
+    until = trio.current_time() + waiting.seconds
+    while True:
+        # Not around the telling: a send that is cancelled ends its connection.
+        with trio.move_on_at(min(until, trio.current_time() + heartbeat_seconds)):
+            return await _collect(stream, collector)
+        if trio.current_time() >= until:
+            return None
+        await waiting.tell()
 
 
 async def _collect(stream: TurnStream, collector: Collector) -> bytes:

@@ -36,6 +36,7 @@ from maxd.http.responses_objects import (
 from maxd.http.responses_request import Parsed, Reasoning
 from maxd.http.responses_thinking import seal
 from maxd.workers.faults import Fault
+from maxd.workers.profiles import SEARCH_TOOL
 from maxd.workers.turn import (
     CallDelta,
     CallStarted,
@@ -56,8 +57,6 @@ INCOMPLETE = {
 """Stop reasons of the Messages API with which a response is not complete."""
 FAILURES = frozenset(("rate_limit_exceeded", "context_length_exceeded"))
 """What a failed response may call its error; clients with types know few others."""
-SEARCH_TOOL = "WebSearch"
-"""The CLI's tool for it."""
 
 NOTHING = (b"", b"null")
 """What a Raw holds where nothing was asked for."""

@@ -24,13 +24,12 @@ from maxd.http.connection import Limits
 from maxd.http.credentials import identify
 from maxd.http.front import Front, with_request_id
 from maxd.http.guard import Guarded, Policy
-from maxd.http.http1 import Incident
+from maxd.http.incident_log import IncidentLog
 from maxd.http.listeners import Listeners
 from maxd.http.openai_errors import render
 from maxd.http.quota_headers import Meter
 from maxd.http.replying import Settings
 from maxd.http.sections import Section
-from maxd.workers.profiles import BUILT_IN
 
 # For the last bytes of replies whose turns have ended.
 GRACEFUL_SECONDS = 2.0
@@ -59,7 +58,8 @@ async def serve_http(
         turns=turns,
         find_model=catalog.find,
         offered_models=catalog.offered,
-        searches=lambda profile: BUILT_IN[profile].tools == "all",
+        searches=lambda profile: catalog.profiles[profile].searches,
+        shows_thinking=lambda: (*settings.show_thinking, *_showing_tools(catalog)),
         replies=replies,
         version=version,
         meter=Meter(ring, quotas),
@@ -73,8 +73,6 @@ async def serve_http(
             heartbeat_seconds=settings.heartbeat_seconds,
             hold_status_seconds=settings.hold_status_seconds,
             strict_fields=settings.strict_fields,
-            # Tools are shown as thinking.
-            show_thinking=(*settings.show_thinking, *_showing_tools(catalog)),
         ),
     )
     policy = Policy(
@@ -83,8 +81,8 @@ async def serve_http(
         body_bytes=settings.max_body_bytes,
     )
 
-    def report(incident: Incident) -> None:
-        log.warning("incident", place=incident.place, error=incident.error)
+    incidents = IncidentLog(log)
+    report = incidents.report
 
     def replied(reply: Replied) -> None:
         if overview is not None:
@@ -125,17 +123,21 @@ async def serve_http(
 
     names = route_names(app)
     everything = guarded(ring)
-    async with trio.open_nursery() as nursery:
-        if listeners.admin:
-            # Who can open a UNIX socket of mode 0600 is this user, and needs no key.
-            private = all(sock.family == socket.AF_UNIX for sock in listeners.admin)
-            pages = guarded(KeyRing({})) if private else everything
-            pages = Section(pages, operators=True)
-            await nursery.start(partial(serve, pages, listeners.admin))
-            everything = Section(everything, operators=False)
-        await nursery.start(partial(serve, everything, listeners.main))
-        task_status.started()
+    async with trio.open_nursery() as background:
+        background.start_soon(incidents.run)
+        async with trio.open_nursery() as nursery:
+            if listeners.admin:
+                # Who can open a UNIX socket of mode 0600 is this user, and needs no key.
+                private = all(sock.family == socket.AF_UNIX for sock in listeners.admin)
+                pages = guarded(KeyRing({})) if private else everything
+                pages = Section(pages, operators=True)
+                await nursery.start(partial(serve, pages, listeners.admin))
+                everything = Section(everything, operators=False)
+            await nursery.start(partial(serve, everything, listeners.main))
+            task_status.started()
+        background.cancel_scope.cancel()
 
 
 def _showing_tools(catalog: Catalog) -> list[str]:
+    # Tools are shown as thinking.
     return [name for name, profile in catalog.profiles.items() if profile.show_tools]

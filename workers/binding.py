@@ -5,6 +5,7 @@ with a `result` before it is given the next, or it merges them all at the end (m
 2.1.197 and 2.1.330).
 """
 
+import hashlib
 import re
 import uuid
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ from maxd.workers.turn import (
 )
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
+_SAFE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def binding(profile: Profile, turn: Turn, *, functions: bool) -> wire.Initialize:
@@ -138,8 +140,12 @@ def _said(
 
 
 def safe_id(call_id: str) -> str:
-    """The id of a call as the API takes it: foreign ones may hold anything."""
-    return _UNSAFE.sub("_", call_id) or "_"
+    """The id of a call as the API takes it: foreign ones may hold anything. What has to be changed
+    gets a digest of the id as it was, or `a.b` and `a_b` of one history would be the same call."""
+    if _SAFE.fullmatch(call_id):
+        return call_id
+    digest = hashlib.sha256(call_id.encode(errors="surrogatepass")).hexdigest()[:16]
+    return f"{_UNSAFE.sub('_', call_id)}_{digest}"
 
 
 def _object(arguments: str) -> Raw:

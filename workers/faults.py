@@ -140,6 +140,15 @@ class BackendUnavailable(Fault):
     retry = False
 
 
+class NotSupported(Fault):
+    """The request needs something that the installed version of the CLI was shown not to do."""
+
+    blame = "worker"
+    status = 501
+    code = "unsupported_by_cli"
+    retry = False
+
+
 class WorkerDied(Fault):
     """A worker ended in the middle of a turn it had accepted."""
 

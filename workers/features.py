@@ -58,12 +58,13 @@ WRITTEN_SECONDS: Final = 5.0
 
 class Finding(Struct, frozen=True):
     """What one probe found. `reason` says why it did not pass and holds nothing of anybody's;
-    empty if it did. `without` says what does not work then."""
+    empty if it did. `switches_off` says what is not tried then, or that
+    nothing is switched off."""
 
     name: str
     passed: bool
     reason: str
-    without: str
+    switches_off: str
 
 
 class Bench:
@@ -251,13 +252,31 @@ async def resume(bench: Bench) -> None:
 
 Probe: TypeAlias = Callable[[Bench], Awaitable[None]]
 PROBES: Final[tuple[tuple[str, Probe, str], ...]] = (
-    ("bind", bind, "no request can be answered"),
-    ("history", history, "conversations whose worker is gone cannot be answered"),
-    ("functions", functions, "requests with the client's own functions fail"),
-    ("schema", schema, "requests for an answer of a JSON schema fail"),
-    ("resume", resume, "agents forget their tool work when their worker is gone"),
+    (
+        "bind",
+        bind,
+        "nothing, not for the other probes either: turns fail with errors of their own",
+    ),
+    (
+        "history",
+        history,
+        "the import of histories: a request whose conversation no live worker holds gets 501",
+    ),
+    (
+        "functions",
+        functions,
+        "clients' functions: a request with tools or their calls gets 501",
+    ),
+    ("schema", schema, "answers of a JSON schema: a request for one gets 501"),
+    (
+        "resume",
+        resume,
+        "the CLI's sessions on disk: agents forget their tool work when their worker is gone",
+    ),
 )
-RESET: Final = ("reset", "workers are not reused, and each new conversation takes a new process")
+"""Each with its name and what is switched off where it fails."""
+
+RESET: Final = ("reset", "the reuse of workers: each new conversation takes a new process")
 
 
 async def probe_features(
@@ -266,17 +285,18 @@ async def probe_features(
     """Try all of it, one after the other at low priority; never raises. `reset` includes the probe
     of resets. However it ends, also when cancelled, no process and no file of it is left."""
     found = [
-        await try_probe(name, probe, without, cli, environment) for name, probe, without in PROBES
+        await try_probe(name, probe, switches_off, cli, environment)
+        for name, probe, switches_off in PROBES
     ]
     if reset:
         verdict = await probe_reset(cli, environment)
-        name, without = RESET
-        found.append(Finding(name, verdict.passed, verdict.reason, without))
+        name, switches_off = RESET
+        found.append(Finding(name, verdict.passed, verdict.reason, switches_off))
     return found
 
 
 async def try_probe(
-    name: str, probe: Probe, without: str, cli: Path, inherited: Mapping[str, str]
+    name: str, probe: Probe, switches_off: str, cli: Path, inherited: Mapping[str, str]
 ) -> Finding:
     reason = f"it was not through after {FEATURE_SECONDS:.0f} s"
     try:
@@ -286,7 +306,7 @@ async def try_probe(
     except Exception as error:
         # Whatever it is, it is no pass. Never its words: they may quote a path or a request.
         reason = f"the probe itself failed: {type(error).__name__}"
-    return Finding(name, not reason, reason, without)
+    return Finding(name, not reason, reason, switches_off)
 
 
 async def _run(probe: Probe, bench: Bench) -> str:

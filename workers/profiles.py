@@ -16,6 +16,9 @@ NAME_PATTERN: Final = "[a-z][a-z0-9_-]{0,31}"
 TOOL_PATTERN: Final = "[A-Za-z][A-Za-z0-9_-]{0,127}"
 """The name of a tool of the CLI's own, or of an MCP server's (`mcp__server__tool`)."""
 
+SEARCH_TOOL: Final = "WebSearch"
+"""The CLI's tool that searches the web."""
+
 Streaming: TypeAlias = Literal["live", "smart", "adaptive"]
 Source: TypeAlias = Literal["user", "project", "local"]
 
@@ -71,6 +74,11 @@ class Profile(Struct, frozen=True, kw_only=True):
     def has_tools(self) -> bool:
         """Whether the model can do anything but talk."""
         return self.tools not in ("none", ()) or self.mcp != "none" or self.browser != "off"
+
+    @property
+    def searches(self) -> bool:
+        """Whether the model can search the web."""
+        return SEARCH_TOOL not in self.deny and (self.tools == "all" or SEARCH_TOOL in self.tools)
 
     @property
     def resettable(self) -> bool:

@@ -128,7 +128,7 @@ function showTotals(status) {
 function showCli(status) {
   const cli = status.cli;
   const probes = cli.probes.map((probe) => {
-    const verdict = probe.passed === null ? "not known yet" : probe.passed ? "passed" : `failed: ${probe.reason}`;
+    const verdict = probe.passed === null ? "not known yet" : probe.passed ? "passed" : `failed: ${probe.reason} (this switches off ${probe.switches_off})`;
     return `${probe.name}: ${verdict}`;
   });
   const rows = [
@@ -136,6 +136,8 @@ function showCli(status) {
     ["login", [cli.login, cli.method].filter(Boolean).join(", ") || "–"],
     ["path", cli.path ?? "–"],
     ["probes", probes.join("; ") || "–"],
+    ...status.reload.problems.map((problem) => ["not reloaded", problem]),
+    ...(status.reload.needs_restart.length ? [["needs a restart", status.reload.needs_restart.join(", ")]] : []),
   ];
   if (cli.problem !== null) rows.push(["problem", cli.problem]);
   if (status.notifications !== null) {

@@ -55,6 +55,7 @@ class AskedPool:
     def __init__(self, on_ask: Callable[[Lease], None] = lambda lease: None) -> None:
         self._on_ask = on_ask
         self.asked: list[tuple[Key, str, bool]] = []
+        self.whole: list[bool] = []
         self.leases: list[Lease] = []
         self.given_back: list[Lease] = []
         self.closed: list[tuple[Fault, bool]] = []
@@ -76,6 +77,7 @@ class AskedPool:
     ) -> Lease:
         lease = Lease(self.given_back.append)
         self.asked.append((key, client, again))
+        self.whole.append(whole)
         self.leases.append(lease)
         self._on_ask(lease)
         return lease

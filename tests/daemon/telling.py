@@ -78,7 +78,13 @@ def status(**how: Any) -> Status:
             version="2.1.330",
             login="logged_in",
             method="claude.ai",
-            probes=(ProbeStatus(name="reset", passed=False, reason="it remembers"),),
+            probes=(
+                ProbeStatus(name="bind", passed=True),
+                ProbeStatus(name="schema", passed=None),
+                ProbeStatus(
+                    name="reset", passed=False, reason="it remembers", switches_off="the reuse"
+                ),
+            ),
         ),
         "config": shown_settings(Config()),
         "limits": (

@@ -11,7 +11,8 @@ from maxd.daemon.account import Account, Closure
 from maxd.daemon.account_gate import AccountGate
 from maxd.daemon.conversations import Conversations
 from maxd.daemon.first_contact import FirstContact
-from maxd.daemon.turns import Turns, TurnStream
+from maxd.daemon.turn_stream import TurnStream
+from maxd.daemon.turns import Turns
 from maxd.workers.cli import Login
 from maxd.workers.faults import UsageLimit
 from maxd.workers.profiles import BUILT_IN

@@ -10,10 +10,12 @@ from msgspec.structs import replace
 from trio.testing import wait_all_tasks_blocked
 
 from maxd.daemon import lineage
+from maxd.daemon.abilities import Abilities
 from maxd.daemon.conversations import Conversations
 from maxd.daemon.lease import Lease
 from maxd.daemon.slots import Key
-from maxd.daemon.turns import Turns, TurnStream
+from maxd.daemon.turn_stream import TurnStream
+from maxd.daemon.turns import Turns
 from maxd.workers.faults import Fault, Overloaded, ProtocolBroken, UpstreamFault, WorkerDied
 from maxd.workers.profiles import BUILT_IN
 from maxd.workers.turn import (
@@ -77,7 +79,7 @@ class Bench:
             BUILT_IN,
             Conversations(),
             logger()[0],
-            allows_reset=lambda: resets,
+            able=lambda: Abilities(reset=resets),
         )
 
     @contextmanager

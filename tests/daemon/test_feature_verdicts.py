@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 import trio
 
-from maxd.daemon.feature_verdicts import RECORD, SETTLE_SECONDS, FeatureVerdicts
+from maxd.daemon.feature_verdicts import (
+    AGAIN_SECONDS,
+    RECORD,
+    SETTLE_SECONDS,
+    FeatureVerdicts,
+)
 from maxd.workers.features import Finding
 from tests.daemon.stand_ins import logger
 
@@ -41,7 +46,9 @@ def lab(tmp_path: Path) -> Lab:
     return Lab(tmp_path)
 
 
-async def settle(verdicts: FeatureVerdicts, seconds: float = SETTLE_SECONDS + 10) -> None:
+async def settle(
+    verdicts: FeatureVerdicts, seconds: float = SETTLE_SECONDS + AGAIN_SECONDS + 20
+) -> None:
     with trio.move_on_after(seconds):
         await verdicts.run()
 
@@ -73,10 +80,26 @@ async def test_a_failure_is_told_and_looked_into_again_by_the_next_daemon(
             verdicts.note(lab.cli, "2.1.330")
             await settle(verdicts)
         assert verdicts.findings == tuple(BAD)
-    assert lab.asked == 2
+    assert lab.asked == 4, "each has tried a second time"
     told = [entry for entry in lab.entries.entries if entry.get("probe") == "bind"]
     assert len(told) == 2
-    assert told[0]["then"] == "nothing works"
+    assert told[0]["switches_off"] == "nothing works"
+
+
+async def test_what_passes_the_second_time_has_passed(
+    lab: Lab, autojump_clock: trio.abc.Clock
+) -> None:
+    lab.found = BAD
+    async with trio.open_nursery() as nursery:
+        verdicts = lab.verdicts()
+        verdicts.note(lab.cli, "2.1.330")
+        nursery.start_soon(verdicts.run)
+        await trio.sleep(SETTLE_SECONDS + 6)
+        lab.found = GOOD
+        await trio.sleep(AGAIN_SECONDS + 6)
+        nursery.cancel_scope.cancel()
+    assert verdicts.findings == tuple(GOOD)
+    assert (lab.state / RECORD).exists()
 
 
 async def test_another_program_is_probed_by_itself(

@@ -8,10 +8,11 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from maxd.daemon.config import ConfigError
-from maxd.daemon.config_changes import LIVE, changes
+from maxd.daemon.config_changes import LIVE, ProfileChanges, changes, profile_changes
+from maxd.daemon.profile_settings import ProfileTable
 from maxd.daemon.reloading import Reloading
 from maxd.daemon.sd_notify import Announcer
-from maxd.daemon.settings import Config, Pool, Server, settings
+from maxd.daemon.settings import PROFILE_TABLES, Config, Pool, Server, State, settings
 from maxd.workers.faults import ModelNotFound
 from tests.daemon.stand_ins import logger
 
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 OLD = Config()
+TABLE = ProfileTable(base="chat")
 
 
 def test_each_live_setting_is_one() -> None:
-    assert {setting.path for setting in settings()} >= LIVE
+    assert {setting.path for setting in settings()} | {PROFILE_TABLES} >= LIVE
 
 
 def test_nothing_has_changed() -> None:
@@ -32,15 +34,40 @@ def test_nothing_has_changed() -> None:
 
 def test_what_can_be_taken_over_is_and_the_rest_is_named() -> None:
     new = Config(
-        pool=Pool(max_workers=3, warm_minutes=5), server=Server(port=1), models={"a": "sonnet"}
+        pool=Pool(max_workers=3, max_parked=1),
+        server=Server(port=1),
+        models={"a": "sonnet"},
+        profile_tables={"agent": ProfileTable(confine=True), "mine": ProfileTable(base="chat")},
+        state=State(directory="/elsewhere"),
     )
     found = changes(OLD, new)
-    assert found.applied == ("pool.max_workers",)
-    assert found.needs_restart == ("server.port", "pool.warm_minutes", "models")
-    assert found.config == Config(pool=Pool(max_workers=3))
+    assert found.applied == (
+        "pool.max_workers",
+        "pool.max_parked",
+        "models",
+        "profiles.agent",
+        "profiles.mine",
+    )
+    assert found.needs_restart == ("server.port", "state.directory")
+    assert found.config == msgspec.structs.replace(new, server=Server(), state=State())
     again = changes(found.config, new)
     assert again.applied == ()
     assert again.needs_restart == found.needs_restart
+
+
+def test_profiles_are_compared_with_all_that_they_are_made_of() -> None:
+    old = Config(profile_tables={"mine": ProfileTable(base="chat"), "gone": TABLE})
+    new = Config(
+        profile_tables={
+            "chat": ProfileTable(effort="low"),
+            "mine": ProfileTable(base="chat"),
+            "new": TABLE,
+        }
+    )
+    found = profile_changes(old.make_profiles(), new.make_profiles())
+    assert found == ProfileChanges(changed=("chat", "mine"), removed=("gone",))
+    same = profile_changes(old.make_profiles(), old.make_profiles())
+    assert same == ProfileChanges(changed=(), removed=())
 
 
 class Daemon:
@@ -96,4 +123,7 @@ async def test_each_signal_is_a_reload() -> None:
         nursery.cancel_scope.cancel()
     assert [config.pool.spares for config in daemon.applied] == [2, 3]
     assert daemon.reloading.line == "needs a restart: server.port"
+    assert daemon.reloading.at is not None
+    told = [entry for entry in daemon.entries.entries if entry["log_level"] == "warning"]
+    assert [entry["settings"] for entry in told] == [["server.port"]] * 2
     assert any(entry["event"] == "configuration reloaded" for entry in daemon.entries.entries)

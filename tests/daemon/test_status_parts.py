@@ -2,8 +2,9 @@
 
 from maxd.daemon.account import AccountView, Closure
 from maxd.daemon.notify import ChannelState, NotifierState
-from maxd.daemon.status import LimitStatus, NotificationStatus
-from maxd.daemon.status_parts import limits_of, notifications_of
+from maxd.daemon.status import LimitStatus, NotificationStatus, ProbeStatus
+from maxd.daemon.status_parts import limits_of, notifications_of, probes_of
+from maxd.workers.features import PROBES, RESET, Finding
 from maxd.workers.turn import UsageWindow
 
 
@@ -45,3 +46,22 @@ def test_notices_are_summed_over_the_channels() -> None:
         last_problem="timed out",
     )
     assert notifications_of(NotifierState((), 0)) == NotificationStatus()
+
+
+def test_every_probe_is_told_also_before_it_has_run() -> None:
+    names = [name for name, _, _ in PROBES]
+    unknown = probes_of(None, reset=None, reset_failure=None)
+    assert [(each.name, each.passed) for each in unknown] == [
+        *((name, None) for name in names),
+        ("reset", None),
+    ]
+    assert all(each.switches_off for each in unknown)
+    found = [
+        Finding(name, name != "schema", "" if name != "schema" else "no", "x") for name in names
+    ]
+    told = {each.name: each for each in probes_of(found, reset=False, reset_failure="it remembers")}
+    assert told["bind"] == ProbeStatus(name="bind", passed=True, switches_off="x")
+    assert told["schema"] == ProbeStatus(name="schema", passed=False, reason="no", switches_off="x")
+    assert told["reset"] == ProbeStatus(
+        name="reset", passed=False, reason="it remembers", switches_off=RESET[1]
+    )

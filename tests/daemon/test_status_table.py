@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from maxd.daemon.chronicle import Seen
+from maxd.daemon.status import ReloadStatus
 from maxd.daemon.status_table import render, span
 from tests.daemon.telling import NOW, status, worker
 
@@ -33,7 +34,8 @@ def test_it_tells_all_an_operator_looks_for() -> None:
         "10 finished, 2 failed",
         "6 allowed, 1 denied",
         "2.1.330",
-        "failed: it remembers",
+        "probe reset failed: it remembers; this switches off the reuse",
+        "1 passed, 1 failed, 1 not tried yet",
         "five_hour",
         "42 %",
         "2 h 5 min",
@@ -45,6 +47,14 @@ def test_it_tells_all_an_operator_looks_for() -> None:
         "ntfy; 2 sent, 1 failed",
     ):
         assert words in text
+
+
+def test_a_configuration_that_is_not_in_force_is_told() -> None:
+    text = printed(
+        reload=ReloadStatus(at=NOW, problems=("config.toml:3: no",), needs_restart=("state", "x.y"))
+    )
+    assert "configuration not reloaded: config.toml:3: no" in text
+    assert "after a restart only: state, x.y" in text
 
 
 def test_a_daemon_that_knows_little_can_be_shown() -> None:

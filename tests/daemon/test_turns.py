@@ -11,7 +11,8 @@ from trio.testing import wait_all_tasks_blocked
 from maxd.daemon.conversations import Conversations
 from maxd.daemon.lease import Lease
 from maxd.daemon.slots import Key
-from maxd.daemon.turns import Turns, TurnStream
+from maxd.daemon.turn_stream import TurnStream
+from maxd.daemon.turns import Turns
 from maxd.workers.faults import Fault, ModelNotFound, Overloaded, UpstreamFault, WorkerDied
 from maxd.workers.profiles import BUILT_IN
 from maxd.workers.turn import Event, RoundBroken, RoundEnded, RoundStarted, TextDelta, Turn

@@ -22,9 +22,10 @@ class Site:
     def __init__(self, root: Path, base_url: str) -> None:
         self.root = root
         self.config = root / "config.toml"
-        self.config.write_text("")
+        self.config.write_text('[profiles.finishing]\nbase = "chat"\non_disconnect = "finish"\n')
         self.key = self.maxd("new", "laptop", "--requests-per-minute", "2").strip()
         self.free = self.maxd("new", "desk.top").strip()
+        self.single = self.maxd("new", "single", "--max-concurrent", "1").strip()
         self.daemon = DaemonProcess(
             root,
             base_url,
@@ -46,6 +47,19 @@ class Site:
                 model=MODEL, messages=[{"role": "user", "content": "hello"}]
             )
             return raw.http_response
+
+    def leave(self, key: str) -> None:
+        """Ask for something that takes seconds, and go away at its first word."""
+        prompt = "<<fake tokens=100 delay=0.02>>"
+        with (
+            self.daemon.client(api_key=key) as client,
+            client.chat.completions.create(
+                model="sonnet:finishing",
+                messages=[{"role": "user", "content": prompt}],
+                stream=True,
+            ) as stream,
+        ):
+            next(chunk for chunk in stream if chunk.choices[0].delta.content)
 
 
 @pytest.fixture
@@ -79,6 +93,14 @@ def test_keys_names_and_quotas(site: Site) -> None:
     assert daemon.stop() == 0
     for key in (site.key, site.free):
         assert key not in str(daemon.log)
+
+
+def test_a_turn_that_is_left_counts_until_it_ends(site: Site) -> None:
+    site.leave(site.single)
+    with pytest.raises(openai.RateLimitError, match="1 turns running at once"):
+        site.ask(site.single)
+    assert site.daemon.wait_log("turn", key="single")["outcome"] == "finished"
+    assert site.ask(site.single).status_code == 200
 
 
 def test_status_comes_from_the_operators_socket_without_a_key(site: Site) -> None:
@@ -115,6 +137,12 @@ def test_with_a_key_it_may_listen_beyond_loopback(site: Site, model: LoopbackPro
         port = daemon.base_url.rpartition(":")[2]
         reply = httpx.get(f"http://127.0.0.1:{port}/v1/models")
         assert reply.status_code == 401
+        # The last key cannot be taken away from an address that others can reach.
+        (site.root / "keys.toml").unlink()
+        daemon.process.send_signal(1)
+        problems = daemon.wait_log("configuration not reloaded")["problems"]
+        assert "maxd key new" in problems[0]
+        assert httpx.get(f"http://127.0.0.1:{port}/v1/models").status_code == 401
         assert daemon.stop() == 0
 
 

@@ -50,6 +50,7 @@ def daemon(
         "MAXD_POOL_MAX_WORKERS": "1",
         "MAXD_POOL_WARM": MODEL,
         "MAXD_SERVER_HOLD_STATUS_SECONDS": "0",
+        "MAXD_SERVER_HEARTBEAT_SECONDS": "1",
     }
     with DaemonProcess(tmp_path, model.base_url, variables) as daemon:
         yield daemon.wait_serving()
@@ -88,8 +89,9 @@ def carrying(token: str) -> list[int]:
 def test_a_hung_turn_is_ended_and_told_once(
     daemon: DaemonProcess, telegram: BotApi, stream: bool
 ) -> None:
+    """The client itself would give up before: it is told that its request is worked on."""
     token = f"token-{uuid.uuid4().hex}"
-    with daemon.client() as client:
+    with daemon.client(timeout=LIMIT - 0.5) as client:
         started = time.monotonic()
         with pytest.raises(openai.APIError, match="no progress") as told:
             ask(client, hang(token), stream=stream)

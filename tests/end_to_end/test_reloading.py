@@ -1,9 +1,14 @@
 """SIGHUP and an updated CLI, with turns running."""
 
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
+import openai
 import psutil
 import pytest
 
@@ -36,6 +41,13 @@ class Site:
         lines = [f"{name} = {value}" for name, value in pool.items()]
         self.config.write_text("\n".join(["[pool]", 'warm = ["sonnet:chat"]', *lines]))
 
+    def append(self, text: str) -> None:
+        with self.config.open("a") as file:
+            file.write("\n" + text)
+
+    def status(self) -> Any:
+        return httpx.get(f"{self.daemon.base_url}/status").json()
+
     def install(self, version: str) -> None:
         new = self.cli.with_name("claude.new")
         new.write_text(f'#!/bin/sh\nexport FAKE_CLI_VERSION={version}\nexec {FAKE_CLI} "$@"\n')
@@ -45,9 +57,14 @@ class Site:
     def reload(self) -> None:
         self.daemon.process.send_signal(signal.SIGHUP)
 
-    def workers(self) -> list[psutil.Process]:
-        """Those that are alive: the fake CLIs themselves."""
-        return [each for each in self.daemon.tree() if FAKE_CLI in _argv(each)]
+    def workers(self, *words: str) -> list[psutil.Process]:
+        """The fake CLIs that are alive, with these words on their command line."""
+        wanted = {FAKE_CLI, *words}
+        return [each for each in self.daemon.tree() if wanted <= {*_argv(each)}]
+
+
+def ask(client: openai.OpenAI, model: str) -> None:
+    client.chat.completions.create(model=model, messages=[{"role": "user", "content": "hello"}])
 
 
 def _argv(process: psutil.Process) -> list[str]:
@@ -94,6 +111,75 @@ def test_the_pool_adapts_and_drops_no_turn(site: Site) -> None:
             # One that ends takes a moment to be gone.
             while len(site.workers()) > 1:
                 daemon.wait_log("worker gone")
+    assert daemon.stop() == 0
+
+
+def test_a_profile_is_changed_added_and_removed_while_turns_run(site: Site) -> None:
+    daemon = site.daemon.wait_serving()
+    daemon.wait_log("worker ready")
+    with daemon.client() as client:
+        stream = client.chat.completions.create(
+            model=MODEL,
+            messages=[{"role": "user", "content": "<<fake tokens=30 delay=0.1>>"}],
+            stream=True,
+        )
+        next(iter(stream))
+        site.append('[models]\nquick = "haiku"\n[profiles.chat]\neffort = "low"\n')
+        site.append('[profiles.mine]\nbase = "chat"\nmcp = "none"\n')
+        site.reload()
+        daemon.wait_log(
+            "configuration reloaded", applied=["models", "profiles.chat", "profiles.mine"]
+        )
+        assert site.status()["reload"]["problems"] == []
+        assert {"sonnet:mine", "quick:mine"} <= {model.id for model in client.models.list()}
+        for model in ("sonnet:mine", "quick:chat", MODEL):
+            ask(client, model)
+        *_, last = stream
+        assert last.choices[0].finish_reason == "stop"
+        # The turn that ran has ended in its worker; all that are left have the new profile.
+        while any("--effort=low" not in _argv(each) for each in site.workers("--model=sonnet")):
+            daemon.wait_log("worker gone")
+        site.write(max_workers=4, spares=2)
+        site.reload()
+        daemon.wait_log("configuration reloaded")
+        with pytest.raises(openai.NotFoundError):
+            ask(client, "sonnet:mine")
+        ask(client, MODEL)
+    assert daemon.stop() == 0
+
+
+def test_what_is_wrong_or_not_in_force_is_shown(site: Site) -> None:
+    daemon = site.daemon.wait_serving()
+    assert site.status()["reload"] == {"at": None, "problems": [], "needs_restart": []}
+    site.append("[server]\nmax_connections = 7\n")
+    site.reload()
+    daemon.wait_log("settings need a restart", settings=["server.max_connections"])
+    site.append("[pool]\n")
+    site.reload()
+    daemon.wait_log("configuration not reloaded")
+    site.write(max_workers=4, spares=2)
+    site.append('[cli]\npath = "/dev/null/claude"\n')
+    site.reload()
+    assert "/dev/null/claude" in daemon.wait_log("configuration not reloaded")["problems"][0]
+    with daemon.client() as client:
+        ask(client, MODEL)
+    site.write(max_workers=4, spares=2)
+    site.append('[profiles.mine]\nbase = "chat"\ndirectory = "/dev/null/no"\n')
+    site.reload()
+    daemon.wait_log("configuration not reloaded")
+    told = site.status()["reload"]
+    assert told["at"] > 0
+    assert "/dev/null/no" in told["problems"][0]
+    assert told["needs_restart"] == ["server.max_connections"]
+    shown = subprocess.run(
+        [sys.executable, "-m", "maxd.daemon", "status", "--url", daemon.base_url],
+        env=daemon.environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert "configuration not reloaded" in shown
+    assert "after a restart only: server.max_connections" in shown
     assert daemon.stop() == 0
 
 

@@ -16,6 +16,7 @@ from quart_trio import QuartTrio
 from maxd.http.body import Budget, read_body
 from maxd.http.connection import Limits
 from maxd.http.guard import Guarded, Policy, Render, Reply
+from maxd.http.http1 import PROCESSING
 from maxd.http.server import open_sockets, prepare, serve
 from maxd.workers.faults import Fault, TooLarge
 
@@ -93,6 +94,19 @@ def tiny_app(calls: Calls, body_deadline: float) -> QuartTrio:
                     yield EVENT
 
         return Response(events(), content_type="text/event-stream")
+
+    @app.get("/processing")
+    async def processing() -> Response:
+        tell = request.scope["extensions"][PROCESSING]["tell"]
+        for _ in range(3):
+            await tell()
+
+        async def body() -> AsyncIterator[bytes]:
+            yield b"begun"
+            await tell()
+            yield b" and ended"
+
+        return Response(body())
 
     @app.get("/fail")
     async def fail() -> Response:

@@ -296,3 +296,16 @@ async def test_a_failing_handler_does_not_touch_other_connections() -> None:
             await _silent(site, path)
         site.calls.go.set()
         assert (await client.reply())[2] == b"went"
+
+
+async def test_a_client_can_be_told_that_its_request_is_worked_on() -> None:
+    async with running() as site, site.client() as client:
+        await client.get("/processing", "Connection: close")
+        for _ in range(3):
+            assert (await client.head()).startswith("http/1.1 102")
+        assert (await client.head()).startswith("http/1.1 200")
+        chunks = await client.rest()
+        assert b"begun" in chunks
+        assert b" and ended" in chunks
+        assert b"102" not in chunks, "the reply had begun"
+        assert site.incidents == []

@@ -1,6 +1,8 @@
 """Binding: the system prompt in the profile's way, and the history in the order the CLI needs."""
 
 import json
+import re
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -8,10 +10,10 @@ import pytest
 from msgspec.structs import replace
 
 from maxd.workers import messages as wire
-from maxd.workers.binding import binding, import_groups
+from maxd.workers.binding import binding, import_groups, safe_id
 from maxd.workers.functions import Names
 from maxd.workers.profiles import AGENT, CHAT, Profile
-from maxd.workers.turn import Image, Message, Part, Text, ToolCall, Turn
+from maxd.workers.turn import Image, Message, Part, Text, ToolCall, ToolResult, Turn
 
 
 def user(*parts: Part | str) -> Message:
@@ -26,10 +28,10 @@ def turn(*messages: Message) -> Turn:
     return Turn(profile="chat", model="sonnet", messages=messages)
 
 
-def groups(*messages: Message) -> list[list[dict[str, Any]]]:
+def groups(*messages: Message, names: Iterable[str] = ()) -> list[list[dict[str, Any]]]:
     return [
         [json.loads(line) for line in group.splitlines()]
-        for group in import_groups(messages, "sonnet", Names(()))
+        for group in import_groups(messages, "sonnet", Names(names))
     ]
 
 
@@ -122,3 +124,26 @@ def test_no_json_of_a_clients_ends_a_line_early() -> None:
     asked = replace(turn(user("one")), schema='{\n "type": "object"\r}')
     bound = wire.encode(wire.AskLine("bind", binding(CHAT, asked, functions=False)))
     assert len(bound.splitlines()) == 1
+
+
+def test_ids_of_calls_that_differ_stay_apart() -> None:
+    """Clients make ids of their own, and the API takes letters, digits, `_` and `-`."""
+    ids = ["a_b", "a.b", "a:b", "a b", "", "_", ".", "é", "\ud800", "call_1", "toolu_01-x"]
+    safe = [safe_id(each) for each in ids]
+    assert len(set(safe)) == len(ids)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", each) for each in safe)
+    assert [safe_id(each) for each in ("a_b", "call_1", "toolu_01-x")] == [
+        "a_b",
+        "call_1",
+        "toolu_01-x",
+    ], "what the API takes is left as it is"
+
+
+def test_a_result_goes_to_the_call_it_is_of() -> None:
+    calls = Message("assistant", (ToolCall("a.b", "f", "{}"), ToolCall("a_b", "f", "{}")))
+    results = user(ToolResult("a.b", (Text("dot"),)), ToolResult("a_b", (Text("line"),)))
+    ((_,), (called, answered)) = groups(user("go"), calls, results, names=["f"])
+    asked = [block["id"] for block in called["message"]["content"]]
+    assert len(set(asked)) == 2
+    content = answered["message"]["content"]
+    assert [block["tool_use_id"] for block in content if block["type"] == "tool_result"] == asked

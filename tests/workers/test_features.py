@@ -35,17 +35,19 @@ async def test_the_real_cli_has_all_of_it(temporary: Path, name: str) -> None:
 
 
 async def found_in(cli: Path, name: str) -> Finding:
-    probe, without = {each: (probe, without) for each, probe, without in PROBES}[name]
-    return await try_probe(name, probe, without, cli, os.environ)
+    probe, switches_off = {each: (probe, switches_off) for each, probe, switches_off in PROBES}[
+        name
+    ]
+    return await try_probe(name, probe, switches_off, cli, os.environ)
 
 
 @pytest.mark.parametrize("name", ["bind", "history"])
 async def test_a_good_fake_passes(temporary: Path, tmp_path: Path, name: str) -> None:
-    assert await found_in(fake(tmp_path), name) == Finding(name, True, "", _without(name))
+    assert await found_in(fake(tmp_path), name) == Finding(name, True, "", _off(name))
 
 
-def _without(name: str) -> str:
-    return {each: without for each, _, without in PROBES}[name]
+def _off(name: str) -> str:
+    return {each: off for each, _, off in PROBES}[name]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,7 @@ async def test_what_is_missing_is_found(
     finding = await found_in(fake(tmp_path, **knobs), name)
     assert not finding.passed
     assert finding.reason
-    assert finding.without
+    assert finding.switches_off
 
 
 @pytest.mark.parametrize(
@@ -89,7 +91,7 @@ async def test_what_is_no_cli_has_nothing(temporary: Path, tmp_path: Path) -> No
     found = await probe_features(tmp_path / "missing", os.environ)
     assert [each.name for each in found] == [*NAMES, "reset"]
     assert not any(each.passed for each in found)
-    assert all(each.reason and each.without for each in found)
+    assert all(each.reason and each.switches_off for each in found)
 
 
 async def test_a_probe_that_breaks_is_no_pass_and_says_nothing_of_why(temporary: Path) -> None:

@@ -1,5 +1,7 @@
 """What a profile makes of the command line."""
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
@@ -80,6 +82,20 @@ def test_everything_of_a_profile_is_on_the_command_line() -> None:
         "--disallowedTools=Read(//etc/**)",
         "--disallowedTools=Edit(~/x)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "searches"),
+    [
+        ({}, True),
+        ({"deny": ("WebSearch",)}, False),
+        ({"tools": ("Read", "WebSearch")}, True),
+        ({"tools": ("Read",)}, False),
+        ({"tools": "none"}, False),
+    ],
+)
+def test_which_profiles_search_the_web(changed: dict[str, Any], searches: bool) -> None:
+    assert replace(AGENT, **changed).searches is searches
 
 
 @pytest.mark.parametrize("profile", BUILT_IN.values(), ids=BUILT_IN)
