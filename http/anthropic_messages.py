@@ -10,6 +10,8 @@ from msgspec import Raw, Struct
 from maxd.http import anthropic_body as wire
 from maxd.http.anthropic_conversation import Reader
 from maxd.http.anthropic_fields import MESSAGES
+from maxd.http.content import check_text
+from maxd.http.decoding import Complaint, faults_named
 from maxd.http.dialect import FindModel
 from maxd.http.schemas import BadSchema, answer_schema, function_schema
 from maxd.http.wishes import Wishes
@@ -54,21 +56,12 @@ def decode(
 
     Raises BadRequest naming the field, ModelNotFound, TooLarge.
     """
-    try:
+    with faults_named(spell=_spell):
         ignored = MESSAGES.apply(body)
         if wishes.strict:
             _check_known(body)
         asked = wire.body_decoder.decode(body)
         return _request(asked, ignored, find_model, has_tools, wishes, counts)
-    except msgspec.ValidationError as error:
-        raise _invalid(error) from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        # A text cut within a surrogate pair, which JavaScript writes as `\ud83d`, ends here too.
-        raise BadRequest(
-            "the body is not valid JSON in UTF-8 without lone surrogates", code="invalid_json"
-        ) from None
-    except RecursionError:
-        raise BadRequest("the body is nested too deeply", code="invalid_json") from None
 
 
 def _request(
@@ -157,9 +150,7 @@ def _functions(
             schema = function_schema(tool.input_schema)
         except BadSchema as error:
             raise BadRequest(f"cannot be used: {error}", param=f"{where}.input_schema") from None
-        description = tool.description or ""
-        if "\0" in description:
-            raise BadRequest("NUL characters are not allowed", param=f"{where}.description")
+        description = check_text(tool.description or "", f"{where}.description")
         functions[tool.name] = Function(tool.name, description, schema)
     if searches and functions:
         raise BadRequest(
@@ -263,20 +254,7 @@ def _is_nothing(raw: Raw) -> bool:
     return bytes(raw) in (b"null", b"[]", b"{}")
 
 
-def _invalid(error: msgspec.ValidationError) -> BadRequest:
-    """msgspec names the place as a path, `$.messages[0].role`; Anthropic writes
-    `messages.0.role`."""
-    what = str(error)
-    path = ""
-    if what.endswith("`") and " - at `$" in what:
-        # The last one: a quoted value may hold the same words.
-        what, _, path = what.rpartition(" - at `$")
-    param = path.rstrip("`").replace("[", ".").replace("]", "").removeprefix(".")
-    if what.startswith("Invalid "):
-        # An unknown role or type. msgspec quotes it, and it may be anything of the client's.
-        what = "unknown value"
-    elif "required field" in what:
-        missing = what.rpartition("required field `")[2].rstrip("`")
-        param = f"{param}.{missing}" if param else missing
-        what = "field required"
-    return BadRequest(what, param=param or None)
+def _spell(found: Complaint, place: str) -> BadRequest:
+    """As Anthropic names places: `messages.0.role`; the error's own form has the place in front."""
+    param = f"{place}{found.path}".replace("[", ".").replace("]", "").removeprefix(".")
+    return BadRequest("field required" if found.missing else found.what, param=param or None)

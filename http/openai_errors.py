@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from maxd.http.guard import CHALLENGE, Reply
-from maxd.workers.faults import BadRequest, Fault
+from maxd.workers.faults import Fault
 
 # The SDKs sleep through a long Retry-After or hammer on; past this they are told not to retry.
 LONGEST_RETRY_SECONDS = 60
@@ -46,28 +46,6 @@ def render(fault: Fault) -> Reply:
     if not fault.retry or (wait is not None and wait > LONGEST_RETRY_SECONDS):
         headers.append((b"x-should-retry", b"false"))
     return fault.status, headers, body
-
-
-def invalid(error: msgspec.ValidationError, field: str = "") -> BadRequest:
-    """What msgspec refused in the body, or in `field` of it, as the fault that names the place.
-
-    msgspec names the place as a path, `$.messages[0].role`; OpenAI without the `$.`.
-    """
-    # Of a key that is wrong it says: at `key` in `$.metadata`.
-    what = str(error).replace(" - at `key` in `$", " - at `$")
-    if what.endswith("`") and " - at `$" in what:
-        # The last one: a quoted value may hold the same words.
-        what, _, path = what.rpartition(" - at `$")
-    else:
-        path = ""
-    param = f"{field}{path.rstrip('`')}".removeprefix(".")
-    if what.startswith(("Invalid value", "Invalid enum value")):
-        # An unknown role, type or word. msgspec quotes it, and it may be anything of the client's.
-        what = "Unknown value"
-    elif "required field" in what:
-        missing = what.rpartition("required field `")[2].rstrip("`")
-        param = f"{param}.{missing}" if param else missing
-    return BadRequest(f"{what}{f' in {param}' if param else ''}", param=param or None)
 
 
 def type_of(status: int) -> str:

@@ -7,6 +7,7 @@ import msgspec
 
 from maxd.http import data_urls
 from maxd.http.call_pairs import paired
+from maxd.http.content import Allowance, check_text
 from maxd.http.openai_wire import (
     AssistantMessage,
     AudioPart,
@@ -25,12 +26,8 @@ from maxd.http.openai_wire import (
     UserMessage,
     VideoPart,
 )
-from maxd.workers.faults import BadRequest, TooLarge
+from maxd.workers.faults import BadRequest
 from maxd.workers.turn import Document, Image, Message, Part, Text, ToolCall, ToolResult
-
-TEXT_LIMIT: Final = 8 * 1024 * 1024
-"""Characters of text in one request. No model's window holds more: a million tokens are about
-4 MB. Images and PDFs do not count."""
 
 NOT_AN_OBJECT: Final = "INVALID_JSON"
 """Under this key stand the arguments of an earlier call that are no JSON object: models do write
@@ -52,7 +49,7 @@ def conversation(
     """
     if not messages:
         raise BadRequest("messages is empty", param="messages")
-    allowance = _Allowance()
+    allowance = Allowance("messages")
     system: list[str] = []
     turns: list[Message] = []
     last = len(messages) - 1
@@ -76,37 +73,6 @@ def conversation(
     return tuple(system), paired(turns, partial=partial)
 
 
-class _Allowance:
-    """What one request may still hold."""
-
-    def __init__(self) -> None:
-        self._text = TEXT_LIMIT
-        self._data = data_urls.DATA_LIMIT
-
-    def take(self, parts: Sequence[Part]) -> None:
-        for part in parts:
-            match part:
-                case Text(text):
-                    self._text -= len(text)
-                case ToolCall(_, name, arguments):
-                    self._text -= len(name) + len(arguments)
-                case Document("text/plain", data):
-                    self._text -= len(data)
-                case Image(_, data) | Document(_, data):
-                    self._data -= len(data)
-                case ToolResult(_, results):
-                    self.take(results)
-                case _:
-                    pass
-        if self._text < 0:
-            raise TooLarge(f"messages hold more than {TEXT_LIMIT} characters", param="messages")
-        if self._data < 0:
-            raise TooLarge(
-                f"messages hold more than {data_urls.DATA_LIMIT} characters of base64",
-                param="messages",
-            )
-
-
 def _parts(message: ChatMessage, place: str) -> Iterator[Part]:
     """The parts of one message."""
     match message:
@@ -115,7 +81,7 @@ def _parts(message: ChatMessage, place: str) -> Iterator[Part]:
         case AssistantMessage():
             yield from _answer(message, place)
         case ToolMessage(call_id, content):
-            _check_text(call_id, f"{place}.tool_call_id")
+            check_text(call_id, f"{place}.tool_call_id")
             parts = tuple(_contents(content or "", f"{place}.content"))
             yield ToolResult(call_id, parts)
         case FunctionMessage():
@@ -127,7 +93,7 @@ def _named(
 ) -> Iterator[Part]:
     """The parts, the first text of which says who speaks."""
     if name:
-        _check_text(name, f"{place}.name")
+        check_text(name, f"{place}.name")
     for part in parts:
         if name and isinstance(part, Text):
             yield Text(f"{name}: {part.text}")
@@ -159,8 +125,7 @@ def _contents(
 
 
 def _text(text: str, where: str) -> Iterator[Text]:
-    _check_text(text, where)
-    if text.strip():
+    if check_text(text, where).strip():
         yield Text(text)
 
 
@@ -184,8 +149,8 @@ def _answer(message: AssistantMessage, place: str) -> Iterator[Part]:
 
 
 def _call(call: MessageToolCall, place: str) -> ToolCall:
-    _check_text(call.id or "", f"{place}.id")
-    _check_text(call.function.name, f"{place}.function.name")
+    check_text(call.id or "", f"{place}.id")
+    check_text(call.function.name, f"{place}.function.name")
     return ToolCall(call.id or "", call.function.name, _arguments(call.function.arguments or ""))
 
 
@@ -199,11 +164,6 @@ def _arguments(text: str) -> str:
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         pass
     return msgspec.json.encode({NOT_AN_OBJECT: text}).decode()
-
-
-def _check_text(text: str, where: str) -> None:
-    if "\0" in text:
-        raise BadRequest("NUL characters are not allowed", param=where)
 
 
 def _unsupported(message: str, param: str) -> BadRequest:

@@ -1,11 +1,12 @@
 """OpenAI chat completions, inwards: `tools`, `tool_choice` and `response_format`."""
 
-from typing import Annotated, Final, Literal, TypeAlias, TypeVar
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta, Raw, Struct, field
 
-from maxd.http.openai_errors import invalid
+from maxd.http.content import check_text
+from maxd.http.decoding import decode
 from maxd.http.schemas import EMPTY, BadSchema, answer_schema, function_schema
 from maxd.workers.faults import BadRequest, TooLarge
 from maxd.workers.turn import Function, ToolChoice
@@ -20,7 +21,6 @@ NO_SCHEMA: Final = '{"type":"object"}'
 
 FunctionName: TypeAlias = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.:-]{1,64}\Z")]
 _FormatName: TypeAlias = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{1,64}\Z")]
-_T = TypeVar("_T")
 _NULL = frozenset((b"", b"null"))
 
 
@@ -85,7 +85,7 @@ def functions(raw: Raw) -> tuple[Function, ...]:
         return ()
     if len(bytes(raw)) > TOOLS_BYTES:
         raise TooLarge(f"tools hold more than {TOOLS_BYTES} bytes", param="tools")
-    tools = _decode(_tools, raw, "tools")
+    tools = decode(_tools, raw, "tools")
     if len(tools) > TOOLS_LIMIT:
         raise BadRequest(f"tools are more than {TOOLS_LIMIT}", param="tools")
     found: dict[str, Function] = {}
@@ -102,7 +102,7 @@ def choice(raw: Raw, functions: tuple[Function, ...]) -> ToolChoice:
     """The field `tool_choice`. Raises BadRequest if it asks for what `functions` do not have."""
     if bytes(raw) in _NULL:
         return ToolChoice()
-    asked = _decode(_choice, raw, "tool_choice")
+    asked = decode(_choice, raw, "tool_choice")
     match asked:
         case "none":
             return ToolChoice("none")
@@ -129,7 +129,7 @@ def schema(raw: Raw) -> str | None:
     """The JSON text of the schema that the field `response_format` asks for. Raises BadRequest."""
     if bytes(raw) in _NULL:
         return None
-    asked = _decode(_format, raw, "response_format")
+    asked = decode(_format, raw, "response_format")
     match asked:
         case ObjectFormat():
             return NO_SCHEMA
@@ -152,8 +152,7 @@ def _function(tool: Tool, place: str) -> Function:
     definition = tool.function
     if definition is None:
         raise BadRequest(f"{place}.function is missing", param=f"{place}.function")
-    if definition.description and "\0" in definition.description:
-        raise BadRequest("NUL characters are not allowed", param=f"{place}.function.description")
+    description = check_text(definition.description or "", f"{place}.function.description")
     parameters = EMPTY
     if bytes(definition.parameters) not in _NULL:
         try:
@@ -161,7 +160,7 @@ def _function(tool: Tool, place: str) -> Function:
         except BadSchema as error:
             where = f"{place}.function.parameters"
             raise BadRequest(f"{where} cannot be used: {error}", param=where) from None
-    return Function(definition.name, definition.description or "", parameters)
+    return Function(definition.name, description, parameters)
 
 
 def _names(allowed: Allowed) -> tuple[str, ...]:
@@ -171,13 +170,6 @@ def _names(allowed: Allowed) -> tuple[str, ...]:
     if len(names) < len(allowed.tools):
         raise _unsupported("custom tools are not supported; use functions", "tool_choice")
     return tuple(dict.fromkeys(names))
-
-
-def _decode(decoder: msgspec.json.Decoder[_T], raw: Raw, name: str) -> _T:
-    try:
-        return decoder.decode(raw)
-    except msgspec.ValidationError as error:
-        raise invalid(error, name) from None
 
 
 def _unsupported(message: str, param: str) -> BadRequest:

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from maxd.http.decoding import decode, faults_named
 from maxd.http.dialect import FindModel
-from maxd.http.responses_decoding import decode, faults_named
 from maxd.http.responses_fields import FIELDS
 from maxd.http.responses_history import Placed, conversation
 from maxd.http.responses_items import Item, ItemReference, read_items, response_of

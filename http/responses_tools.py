@@ -8,7 +8,8 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta, Raw, Struct, field
 
-from maxd.http.responses_decoding import check_text, decode
+from maxd.http.content import check_text
+from maxd.http.decoding import decode
 from maxd.http.schemas import EMPTY, BadSchema, answer_schema, function_schema
 from maxd.workers.faults import BadRequest
 from maxd.workers.turn import Function, ToolChoice

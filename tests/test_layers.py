@@ -111,7 +111,6 @@ PURE = (
     "http/openai_reply.py",
     "http/openai_tools.py",
     "http/openai_wire.py",
-    "http/responses_decoding.py",
     "http/responses_fields.py",
     "http/responses_history.py",
     "http/responses_items.py",

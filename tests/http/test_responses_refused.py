@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxd.http.responses_decoding import TEXT_LIMIT
+from maxd.http.content import DATA_LIMIT, TEXT_LIMIT
 from maxd.http.responses_fields import FIELDS
 from maxd.workers.faults import Fault, TooLarge
 from tests.http.responding import (
@@ -64,6 +64,8 @@ FORMAT = {"type": "json_schema", "name": "n"}
         ([said("user", {"type": "input_file", "file_data": "/w=="})],
          "input[0].content[0].file_data"),
         ([said("user", {"type": "input_file", "file_data": "data:video/mp4;base64,aGk="})],
+         "input[0].content[0].file_data"),
+        ([said("user", {"type": "input_file", "file_data": "data:application/pdf;base64,aGk="})],
          "input[0].content[0].file_data"),
         ([said("assistant", {"type": "input_image", "image_url": PNG}), HI],
          "input[0].content[0]"),
@@ -153,6 +155,13 @@ def test_too_much_text_is_refused() -> None:
     half = "x" * (TEXT_LIMIT // 2 + 1)
     with pytest.raises(TooLarge):
         turn_of(body([{"role": "user", "content": half}] * 2))
+
+
+def test_too_much_data_is_refused() -> None:
+    half = {"type": "input_image", "image_url": PNG[:-8] + "aGVs" * (DATA_LIMIT // 8 + 1)}
+    turn_of(body([said("user", half)]))
+    fault = refused(body([said("user", half), call(), output([half])]))
+    assert (fault.status, fault.param) == (413, "input")
 
 
 @pytest.mark.parametrize(
