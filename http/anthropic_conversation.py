@@ -128,7 +128,8 @@ class Reader:
         except msgspec.ValidationError:
             raise BadRequest("must be a text or content blocks", param=where) from None
         if isinstance(found, str):
-            yield Text(check_text(found, where))
+            if check_text(found, where).strip():
+                yield Text(found)
             return
         for number, block in enumerate(found or ()):
             yield from self._shown(block, f"{where}.{number}")

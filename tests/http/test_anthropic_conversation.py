@@ -321,6 +321,12 @@ def test_too_much_data() -> None:
     assert isinstance(refused(request(user(half), *said)), TooLarge)
 
 
+@pytest.mark.parametrize("content", ["", " ", [text("")], [], None])
+def test_a_result_that_says_nothing(content: object) -> None:
+    found = messages(HI, assistant(call("c1")), user(result("c1", content)))
+    assert found[2].parts == (ToolResult("c1", ()),)
+
+
 BLOCKS = st.one_of(
     st.builds(text, st.text(alphabet="ab \n", max_size=3)),
     st.builds(call, st.sampled_from(["c1", "c2"])),
