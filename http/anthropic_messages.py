@@ -4,15 +4,15 @@ import re
 from collections.abc import Callable
 from typing import TypeAlias
 
-import msgspec
 from msgspec import Raw, Struct
 
 from maxd.http import anthropic_body as wire
 from maxd.http.anthropic_conversation import Reader
-from maxd.http.anthropic_fields import MESSAGES
+from maxd.http.anthropic_fields import FIELDS
 from maxd.http.content import check_text
 from maxd.http.decoding import Complaint, faults_named
 from maxd.http.dialect import FindModel
+from maxd.http.field_table import refuse_ignored
 from maxd.http.schemas import BadSchema, answer_schema, function_schema
 from maxd.http.wishes import Wishes
 from maxd.workers.faults import BadRequest
@@ -57,9 +57,7 @@ def decode(
     Raises BadRequest naming the field, ModelNotFound, TooLarge.
     """
     with faults_named(spell=_spell):
-        ignored = MESSAGES.apply(body)
-        if wishes.strict:
-            _check_known(body)
+        ignored = FIELDS.apply(body, strict=wishes.strict)
         asked = wire.body_decoder.decode(body)
         return _request(asked, ignored, find_model, has_tools, wishes, counts)
 
@@ -85,12 +83,8 @@ def _request(
     functions, unused = _functions(asked.tools or [], has_tools(profile))
     choice, parallel = _choice(asked.tool_choice, functions, searches=bool(asked.tools))
     ignored = (*ignored, *unused, *reader.ignored)
-    if wishes.strict and ignored:
-        raise BadRequest(
-            "has no effect here, which strict mode refuses",
-            param=ignored[0],
-            code="unsupported_parameter",
-        )
+    if wishes.strict:
+        refuse_ignored(ignored)
     thinking = asked.thinking
     thinks = thinking is not None and thinking.type != "disabled"
     return MessagesRequest(
@@ -209,18 +203,6 @@ def _schema(asked: wire.MessagesBody) -> str | None:
         raise BadRequest(
             f"cannot be used: {error}", param=f"{where}.schema", code="invalid_schema"
         ) from None
-
-
-def _check_known(body: bytes) -> None:
-    """Raise BadRequest for a field that the API does not know."""
-    for name in msgspec.json.decode(body, type=dict[str, Raw]):
-        if name not in MESSAGES.fields:
-            shown = name if _WORD.fullmatch(name) else None
-            raise BadRequest(
-                f"{shown or 'a field'} is unknown, which strict mode refuses",
-                param=shown,
-                code="unsupported_parameter",
-            )
 
 
 def _effort(asked: wire.MessagesBody) -> Effort | None:

@@ -5,9 +5,9 @@ from typing import Annotated, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Raw, Struct, field
 
-from maxd.http import openai_fields, openai_messages, openai_tools
-from maxd.http.decoding import faults_named
+from maxd.http import decoding, openai_messages, openai_tools
 from maxd.http.dialect import FindModel
+from maxd.http.openai_fields import FIELDS
 from maxd.http.openai_wire import ChatMessage
 from maxd.http.wishes import Wishes
 from maxd.workers.turn import Effort, Turn
@@ -63,9 +63,8 @@ _body = msgspec.json.Decoder(ChatBody)
 def decode(body: bytes, find_model: FindModel, wishes: Wishes | None = None) -> ChatRequest:
     """The request in `body`. Raises BadRequest naming the field, ModelNotFound, TooLarge."""
     wishes = wishes or Wishes()
-    with faults_named():
-        ignored = openai_fields.apply(body, strict=wishes.strict)
-        chat = _body.decode(body)
+    ignored = FIELDS.apply(body, strict=wishes.strict)
+    chat = decoding.decode(_body, body)
     profile, model = find_model(chat.model)
     system, messages = openai_messages.conversation(chat.messages, partial=wishes.partial)
     functions = openai_tools.functions(chat.tools)

@@ -7,7 +7,7 @@ import pytest
 from anthropic.types import message_create_params
 from anthropic.types.beta import message_create_params as beta_params
 
-from maxd.http.anthropic_fields import MESSAGES
+from maxd.http.anthropic_fields import FIELDS
 from maxd.http.field_table import Use
 from maxd.workers.faults import BadRequest, ModelNotFound
 from maxd.workers.turn import Function, Message, Text, ToolChoice, Turn
@@ -45,18 +45,18 @@ def test_the_least_request() -> None:
 def test_every_field_that_the_sdk_can_send_is_in_the_table(module: Any) -> None:
     names = get_type_hints(module.MessageCreateParamsBase).keys() | {"stream", "output_format"}
     # A list of headers.
-    assert names - {"betas"} <= MESSAGES.fields.keys()
+    assert names - {"betas"} <= FIELDS.fields.keys()
 
 
 def test_ignored_fields_are_named() -> None:
-    ignored = {name for name, field in MESSAGES.fields.items() if field.use is Use.IGNORED}
+    ignored = {name for name, field in FIELDS.fields.items() if field.use is Use.IGNORED}
     found = read(request(HI, **{name: {"a": 1} for name in ignored}, unheard_of=1))
     assert set(found.ignored) == ignored
     assert read(request(HI, **dict.fromkeys(ignored))).ignored == ()
 
 
 @pytest.mark.parametrize(
-    "field", [n for n, field in MESSAGES.fields.items() if field.use is Use.REFUSED]
+    "field", [n for n, field in FIELDS.fields.items() if field.use is Use.REFUSED]
 )
 def test_refused_fields_are_refused_by_name(field: str) -> None:
     fault = refused(request(HI, **{field: {"id": CANARY}}))
@@ -303,7 +303,7 @@ def test_strict_mode_refuses_what_would_have_no_effect() -> None:
     for body, param in (
         (request(HI, top_k=1), "top_k"),
         (request(HI, unheard_of=1), "unheard_of"),
-        (request(HI, **{CANARY: 1}), None),
+        (request(HI, **{f"{CANARY} ": 1}), None),
         (
             request({"role": "user", "content": [document(citations={})]}),
             "messages.content.citations",

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from maxd.http.content import DATA_LIMIT, TEXT_LIMIT
 from maxd.http.responses_fields import FIELDS
-from maxd.workers.faults import Fault, TooLarge
+from maxd.http.responses_request import parse
+from maxd.workers.faults import BadRequest, Fault, TooLarge
 from tests.http.responding import (
     CANARY,
     HI,
@@ -144,6 +145,26 @@ def test_fields(fields: dict[str, object], param: str) -> None:
     fault = refused(body(**fields))
     assert fault.param == param
     assert fault.status == (404 if fault.code == "model_not_found" else 400)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"top_p": 1}, "top_p"),
+        ({"text": {"verbosity": "low"}}, "text.verbosity"),
+        ({"tools": [{"type": "web_search", "user_location": {}}]}, "tools.user_location"),
+        ({"unheard_of": 1}, "unheard_of"),
+        ({f"{CANARY} ": 1}, None),
+    ],
+)
+def test_strict_mode_refuses_what_would_have_no_effect(
+    fields: dict[str, object], param: str | None
+) -> None:
+    parse(body(**fields))
+    with pytest.raises(BadRequest) as caught:
+        parse(body(**fields), strict=True)
+    assert (caught.value.param, caught.value.code) == (param, "unsupported_parameter")
+    assert CANARY not in caught.value.message
 
 
 def test_a_hosted_tool_is_refused_by_its_name() -> None:

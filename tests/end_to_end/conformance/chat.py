@@ -56,7 +56,7 @@ def turned_down(name: str, value: Any) -> Check:
     return refused(
         "fields",
         f"`{name}`",
-        note=FIELDS[name].note,
+        note=FIELDS.fields[name].note,
         body={name: value},
         reply=error("invalid_request_error", name),
     )
@@ -100,7 +100,7 @@ CHECKS: tuple[Check, ...] = (
     honoured(
         "fields",
         "`tool_choice`",
-        note=FIELDS["tool_choice"].note,
+        note=FIELDS.fields["tool_choice"].note,
         ask=CALLS,
         body=CHOICE,
         reply=finished("tool_calls"),
@@ -116,7 +116,7 @@ CHECKS: tuple[Check, ...] = (
     honoured(
         "fields",
         "`response_format`",
-        note=FIELDS["response_format"].note,
+        note=FIELDS.fields["response_format"].note,
         ask=STRUCTURED,
         body={
             "response_format": {
@@ -129,7 +129,7 @@ CHECKS: tuple[Check, ...] = (
     honoured(
         "fields",
         "`reasoning_effort`",
-        note=FIELDS["reasoning_effort"].note,
+        note=FIELDS.fields["reasoning_effort"].note,
         body=SETTINGS,
         upstream={"output_config": {"effort": "high"}},
     ),
@@ -137,7 +137,7 @@ CHECKS: tuple[Check, ...] = (
         honoured(
             "fields",
             f"`{name}`",
-            note=FIELDS[name].note,
+            note=FIELDS.fields[name].note,
             ask=directive(words=400),
             body={name: 10},
             reply=finished("length"),
@@ -147,7 +147,7 @@ CHECKS: tuple[Check, ...] = (
     honoured(
         "fields",
         "`stop`",
-        note=FIELDS["stop"].note,
+        note=FIELDS.fields["stop"].note,
         ask=directive(words=20),
         body={"stop": ["word3"]},
         reply=finished("stop", content="word1 word2"),
@@ -155,7 +155,7 @@ CHECKS: tuple[Check, ...] = (
     honoured(
         "fields",
         "`verbosity`",
-        note=FIELDS["verbosity"].note,
+        note=FIELDS.fields["verbosity"].note,
         body=SETTINGS,
         upstream={"system": [{"text": VERBOSITY["low"]}]},
     ),
@@ -305,7 +305,7 @@ CHAT = Dialect(
     name="chat",
     title="OpenAI chat completions",
     path="/v1/chat/completions",
-    fields=tuple(FIELDS),
+    fields=tuple(FIELDS.fields),
     least=least,
     checks=CHECKS,
 )

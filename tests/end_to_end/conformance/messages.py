@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from maxd.http.anthropic_fields import MESSAGES as FIELDS
+from maxd.http.anthropic_fields import FIELDS
 from tests.end_to_end.conformance.checks import (
     AGENT_MODEL,
     CHAT_MODEL,
