@@ -1,7 +1,7 @@
 """Runs turns: a lease, the worker's events, the streaming mode, and the one retry that is safe."""
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from functools import partial
@@ -30,15 +30,8 @@ from maxd.workers.faults import Fault, SessionLost, WorkerDied
 from maxd.workers.functions import answerable, called_in
 from maxd.workers.policy import Decisions
 from maxd.workers.profiles import Profile, Streaming
-from maxd.workers.turn import (
-    Event,
-    Finished,
-    Part,
-    RoundBroken,
-    RoundStarted,
-    Turn,
-    TurnRecord,
-)
+from maxd.workers.turn import Event, Finished, RoundBroken, RoundStarted, Turn, TurnRecord
+from maxd.workers.worker import Worker
 
 ConversationState: TypeAlias = Literal["running", "idle", "stored", "known"]
 
@@ -89,7 +82,7 @@ class TurnStream:
         self._stopped: Fault | None = None
         self._waiting = trio.CancelScope()
         # None only while it is looked whether the conversation's session can be resumed.
-        self._lease = None if self._session_of_old() else self._ask(None)
+        self._lease = None if self._without_worker() else self._ask(None)
 
     @property
     def conversation_id(self) -> str:
@@ -169,21 +162,19 @@ class TurnStream:
         self.watch.told(told, released)
         return released
 
-    def _session_of_old(self) -> str | None:
-        """The session to resume, when no worker holds the conversation any more."""
-        conversation = self._claim.conversation
-        if conversation is None or self._transcripts is None:
+    def _without_worker(self) -> Conversation | None:
+        """The conversation, when it has a session to resume and no worker holds it any more."""
+        found = self._claim.conversation
+        # Where it was found leniently, only a live worker may go on.
+        if found is None or self._transcripts is None or found.head != self._claim.head:
             return None
-        if conversation.head != self._claim.head:
-            # Found leniently: only a live worker may go on.
-            return None
-        return None if self._pool.holds(conversation.head) else conversation.session
+        return None if found.session is None or self._pool.holds(found.head) else found
 
     async def _resumable(self) -> str | None:
-        session, conversation = self._session_of_old(), self._claim.conversation
-        if session is None or conversation is None or self._transcripts is None:
+        found = self._without_worker()
+        if found is None or self._transcripts is None:
             return None
-        return session if await self._transcripts.holds(conversation) else None
+        return found.session if await self._transcripts.holds(found) else None
 
     def _ask(self, session: str | None) -> Lease:
         self.watch.asked()
@@ -216,42 +207,49 @@ class TurnStream:
         """End the turn. Its worker waits for the next one if this one is finished and its client
         has it whole: a client that does not may send anything next."""
         lease = self._lease
-        self._gate.close()
-        if not delivered or self._finished is None or self.fault is not None:
+        try:
+            self._gate.close()
+            if not delivered or self._finished is None or self.fault is not None:
+                self._conversations.abandon(self._claim)
+            elif lease is not None and lease.worker is not None:
+                self._commit(lease, lease.worker, self._finished)
+        except BaseException:
+            # A mistake of ours must cost neither the slot nor the conversation for ever; what the
+            # worker holds is in doubt.
             self._conversations.abandon(self._claim)
-        elif lease is not None and lease.worker is not None:
-            # Whether the worker's own history has the reply that the client has.
-            cut = self._cut.finished is not None
-            alike = not self._broken and not cut and not lease.worker.gave_up
-            record = TurnRecord() if cut else lease.worker.record
-            reply = self._reply.parts
-            pending = self._reply.calls if lease.parked and alike else ()
-            claim = self._claim
-            conversation = self._conversations.finish(claim, reply, self._finished, record, pending)
-            reset_to = claim.binding(lease.worker.effort) if claim.whole else None
-            if self._reusable and reset_to is not None:
-                # It holds more than the client saw: no history leads to it.
-                lease.head = secrets.token_bytes(16)
-                lease.root = reset_to
-            if alike:
-                lease.head = conversation.head
-                self._offer_lenient(lease, conversation, reply)
-                lease.root = reset_to if self._may_reset else None
-            # A transcript that ends in calls without results cannot be gone on with.
-            if self._transcripts is not None and alike and not lease.parked:
-                self._transcripts.confirm_nowait(conversation, record)
-        if lease is not None:
-            lease.close()
+            if lease is not None:
+                lease.head = lease.lenient = lease.root = None
+            raise
+        finally:
+            if lease is not None:
+                lease.close()
 
-    def _offer_lenient(
-        self, lease: Lease, conversation: Conversation, reply: Sequence[Part]
-    ) -> None:
-        claim = self._claim
+    def _commit(self, lease: Lease, worker: Worker, finished: Finished) -> None:
+        """The client has its reply: note where the conversation stands, and what `worker` is to be
+        known by."""
+        claim, reply = self._claim, self._reply.parts
+        # Whether the worker's own history has the reply that the client has.
+        cut = self._cut.finished is not None
+        alike = not self._broken and not cut and not worker.gave_up
+        record = TurnRecord() if cut else worker.record
+        pending = self._reply.calls if lease.parked and alike else ()
+        conversation = self._conversations.finish(claim, reply, finished, record, pending)
+        reset_to = claim.binding(worker.effort) if claim.whole else None
+        if self._reusable and reset_to is not None:
+            # It holds more than the client saw: no history leads to it.
+            lease.head = secrets.token_bytes(16)
+            lease.root = reset_to
+        if not alike:
+            return
+        lease.head = conversation.head
+        lease.root = reset_to if self._may_reset else None
         if self._lenient:
-            head = lineage.lenient(claim.turn, claim.scope, reply, claim.base)
-            if head is not None:
-                lease.lenient = head
-                self._conversations.offer_lenient(conversation, head)
+            lease.lenient = lineage.lenient(claim.turn, claim.scope, reply, claim.base)
+            if lease.lenient is not None:
+                self._conversations.offer_lenient(conversation, lease.lenient)
+        # A transcript that ends in calls without results cannot be gone on with.
+        if self._transcripts is not None and not lease.parked:
+            self._transcripts.confirm_nowait(conversation, record)
 
     def timings(self) -> Timings:
         """Where its time has gone up to now; `total` once it is over."""
@@ -389,10 +387,12 @@ class Turns:
     def _end(
         self, stream: TurnStream, request_id: str, dialect: str, key: str | None, delivered: bool
     ) -> None:
-        stream.close(delivered=delivered)
-        del self._running[stream]
-        if not self._running:
-            self._idle.set()
+        try:
+            stream.close(delivered=delivered)
+        finally:
+            del self._running[stream]
+            if not self._running:
+                self._idle.set()
         if stream.fault is not None:
             self._on_fault(stream.fault)
         facts = stream.facts(request_id, dialect, key)
