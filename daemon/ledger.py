@@ -76,7 +76,7 @@ class Ledger:
             self.earlier = self._read_earlier()
             self.instance = Instance(secrets.token_hex(16), os.getpid(), time.time())
             self._write()
-        except BaseException:
+        except BaseException:  # Also what nobody expects; the caller gets it, and the lock is free.
             self._release()
             raise
 

@@ -84,7 +84,7 @@ async def serve_http(
     )
 
     def report(incident: Incident) -> None:
-        log.warning("incident", place=incident.place, error=incident.error)
+        log.warning("incident", **msgspec.structs.asdict(incident))
 
     def replied(reply: Replied) -> None:
         if overview is not None:

@@ -223,13 +223,13 @@ async def open_process(
                     # From its first instruction Ctrl-C in the daemon's terminal is not for it.
                     start_new_session=True,
                 )
-        except BaseException:
+        except BaseException:  # A cancellation too; it goes on.
             control.socket.close()
             raise
         process = Process(keeper, control, marker)
         try:
             await process._start()
-        except BaseException:
+        except BaseException:  # The same; `aclose` is shielded, and takes some seconds at most.
             await process.aclose()
             raise
     except OSError as error:
