@@ -147,6 +147,7 @@ class Reader:
                     raise BadRequest(
                         f"only base64 is taken: nothing is fetched ({_name(source.type)})",
                         param=f"{place}.source.type",
+                        code="unsupported_value",
                     )
                 yield content.image(source.media_type, source.data, f"{place}.source")
             case "document":
@@ -188,6 +189,7 @@ class Reader:
                 raise BadRequest(
                     f"only data in the request is taken: nothing is fetched ({_name(kind)})",
                     param=f"{place}.source.type",
+                    code="unsupported_value",
                 )
 
 

@@ -5,12 +5,18 @@ from typing import Any
 from maxd.http.openai_chat import VERBOSITY
 from maxd.http.openai_fields import FIELDS
 from tests.end_to_end.conformance.checks import (
+    BREAKS_OFF,
+    CALLS,
     CHAT_MODEL,
     PDF,
     PNG,
     SCHEMA,
+    STRUCTURED,
+    THINKS,
     Check,
     Dialect,
+    errors,
+    given,
     honoured,
     ignored,
     refused,
@@ -18,12 +24,6 @@ from tests.end_to_end.conformance.checks import (
 from tests.end_to_end.running import directive
 
 TOOL: dict[str, Any] = {"type": "function", "function": {"name": "weather", "parameters": SCHEMA}}
-CALL: dict[str, Any] = {"type": "tool_use", "name": "mcp__client__weather", "input": {"city": "X"}}
-CALLS = directive(blocks=[CALL, CALL])
-THINKS = directive(blocks=[{"type": "thinking", "text": "hm"}, {"type": "text", "text": "yes"}])
-STRUCTURED = directive(
-    replies=[{"tool": "StructuredOutput", "input": {"city": "X"}}, {"text": "Done."}]
-)
 
 # What several rows show is one request, which is sent once.
 HAIKU = {"model": "haiku:chat"}
@@ -38,10 +38,6 @@ def least(text: str) -> dict[str, Any]:
 
 def said(*parts: dict[str, Any]) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": list(parts)}]}
-
-
-def given(*blocks: dict[str, Any]) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": list(blocks)}]}
 
 
 def finished(reason: str, **message: Any) -> dict[str, Any]:
@@ -198,13 +194,24 @@ CHECKS: tuple[Check, ...] = (
         "`image_url`, http",
         note="nothing is fetched",
         body=said({"type": "image_url", "image_url": {"url": "http://x/y.png"}}),
-        reply=error("invalid_request_error", "messages[0].content[0].image_url.url"),
+        reply=error(
+            "invalid_request_error",
+            "messages[0].content[0].image_url.url",
+            code="invalid_image_url",
+        ),
     ),
     honoured(
         "content",
         "`file`, data",
         body=PARTS,
         upstream=given({"type": "document"}),
+    ),
+    refused(
+        "content",
+        "`file`, a wrong one",
+        note="what begins like no PDF",
+        body=said({"type": "file", "file": {"file_data": "data:application/pdf;base64,aGVsbG8="}}),
+        reply=error("invalid_request_error", "messages[0].content[0].file.file_data"),
     ),
     refused(
         "content",
@@ -259,38 +266,18 @@ CHECKS: tuple[Check, ...] = (
         "events",
         "errors in the middle",
         note="and no `[DONE]`",
-        ask=directive(words=40, pace=0.02, cut=30),
+        ask=BREAKS_OFF,
         body={"stream": True},
         events=("content", "error"),
     ),
-    honoured(
-        "errors",
-        "404 `model_not_found`",
-        body={"model": "gpt-4o"},
-        status=404,
-        reply=error("invalid_request_error", "model", code="model_not_found"),
-    ),
-    honoured(
-        "errors",
-        "403",
-        note="a web page, or another host",
-        headers={"origin": "http://evil.example"},
-        status=403,
-        reply=error("permission_error"),
-    ),
-    honoured(
-        "errors",
-        "429",
-        ask=directive(error=429),
-        status=429,
-        reply=error("rate_limit_error"),
-    ),
-    honoured(
-        "errors",
-        "503 overloaded",
-        ask=directive(error=529),
-        status=503,
-        reply=error("server_error", code="overloaded"),
+    *errors(
+        unknown_model=(
+            "404 `model_not_found`",
+            error("invalid_request_error", "model", code="model_not_found"),
+        ),
+        forbidden=("403", error("permission_error")),
+        limited=("429", error("rate_limit_error")),
+        overloaded=("503 overloaded", error("server_error", code="overloaded")),
     ),
     honoured(
         "endpoints",
