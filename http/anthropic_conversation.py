@@ -144,10 +144,9 @@ class Reader:
             case "image":
                 source = _source(block, place)
                 if source.type != "base64":
-                    raise BadRequest(
+                    raise content.unsupported(
                         f"only base64 is taken: nothing is fetched ({_name(source.type)})",
-                        param=f"{place}.source.type",
-                        code="unsupported_value",
+                        f"{place}.source.type",
                     )
                 yield content.image(source.media_type, source.data, f"{place}.source")
             case "document":
@@ -186,10 +185,9 @@ class Reader:
                     param=f"{place}.source.media_type",
                 )
             case kind:
-                raise BadRequest(
+                raise content.unsupported(
                     f"only data in the request is taken: nothing is fetched ({_name(kind)})",
-                    param=f"{place}.source.type",
-                    code="unsupported_value",
+                    f"{place}.source.type",
                 )
 
 

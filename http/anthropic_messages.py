@@ -9,11 +9,10 @@ from msgspec import Raw, Struct
 from maxd.http import anthropic_body as wire
 from maxd.http.anthropic_conversation import Reader
 from maxd.http.anthropic_fields import FIELDS
-from maxd.http.content import check_text
+from maxd.http.client_functions import Functions, answer_schema
 from maxd.http.decoding import Complaint, faults_named
 from maxd.http.dialect import FindModel
 from maxd.http.field_table import refuse_ignored
-from maxd.http.schemas import BadSchema, answer_schema, function_schema
 from maxd.http.wishes import Wishes
 from maxd.workers.faults import BadRequest
 from maxd.workers.turn import Effort, Function, ToolChoice, Turn
@@ -113,7 +112,9 @@ def _functions(
     tools: list[wire.Tool], profile_has_tools: bool
 ) -> tuple[tuple[Function, ...], tuple[str, ...]]:
     """The client's functions, and the names of what has no effect."""
-    functions: dict[str, Function] = {}
+    functions = Functions(
+        sum(len(bytes(tool.input_schema)) + len(tool.description or "") for tool in tools)
+    )
     ignored: dict[str, None] = {}
     searches = False
     for index, tool in enumerate(tools):
@@ -136,17 +137,11 @@ def _functions(
             continue
         if not TOOL_NAME.fullmatch(tool.name):
             raise BadRequest("1 to 128 letters, digits, `_` and `-`", param=f"{where}.name")
-        if tool.name in functions:
-            raise BadRequest("tool names must be unique", param="tools")
         if _is_nothing(tool.input_schema):
             raise BadRequest("field required", param=f"{where}.input_schema")
-        try:
-            schema = function_schema(tool.input_schema)
-        except BadSchema as error:
-            raise BadRequest(f"cannot be used: {error}", param=f"{where}.input_schema") from None
-        description = check_text(tool.description or "", f"{where}.description")
-        functions[tool.name] = Function(tool.name, description, schema)
-    if searches and functions:
+        schema = tool.input_schema
+        functions.add(tool.name, tool.description, schema, where, f"{where}.input_schema")
+    if searches and functions.all():
         raise BadRequest(
             "web search and functions cannot be had together: with functions the CLI's own tools "
             "are off",
@@ -159,7 +154,7 @@ def _functions(
             param="tools",
             code="unsupported_tool",
         )
-    return tuple(functions.values()), tuple(ignored)
+    return functions.all(), tuple(ignored)
 
 
 def _choice(
@@ -197,12 +192,7 @@ def _schema(asked: wire.MessagesBody) -> str | None:
         wanted, where = output.format, "output_config.format"
     if wanted is None:
         return None
-    try:
-        return answer_schema(wanted.schema)
-    except BadSchema as error:
-        raise BadRequest(
-            f"cannot be used: {error}", param=f"{where}.schema", code="invalid_schema"
-        ) from None
+    return answer_schema(wanted.schema, f"{where}.schema")
 
 
 def _effort(asked: wire.MessagesBody) -> Effort | None:

@@ -71,6 +71,11 @@ def check_text(text: str, where: str) -> str:
     return text
 
 
+def unsupported(message: str, where: str) -> BadRequest:
+    """The refusal of what the dialect's own API takes and is not to be had here."""
+    return BadRequest(message, param=where, code="unsupported_value")
+
+
 def image(media_type: str, data: str, where: str) -> Image:
     """An image. Raises BadRequest, naming `where`, if it is of no known type or not base64, and
     TooLarge."""

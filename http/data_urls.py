@@ -36,9 +36,7 @@ def file(url: str, title: str | None, where: str) -> Document | Image:
     if media_type == content.PDF:
         return content.pdf(data, title, where)
     if not media_type.startswith("text/") and media_type != "application/json":
-        raise BadRequest(
-            "a file must be a PDF, an image or text", param=where, code="unsupported_value"
-        )
+        raise content.unsupported("a file must be a PDF, an image or text", where)
     if any(each.startswith("charset=") and each not in _CHARSETS for each in parameters):
         raise BadRequest("a text file must be in UTF-8", param=where)
     try:

@@ -7,7 +7,7 @@ import msgspec
 
 from maxd.http import data_urls
 from maxd.http.call_pairs import paired
-from maxd.http.content import Allowance, check_text
+from maxd.http.content import Allowance, check_text, unsupported
 from maxd.http.openai_wire import (
     AssistantMessage,
     AudioPart,
@@ -85,7 +85,7 @@ def _parts(message: ChatMessage, place: str) -> Iterator[Part]:
             parts = tuple(_contents(content or "", f"{place}.content"))
             yield ToolResult(call_id, parts)
         case FunctionMessage():
-            raise _unsupported("function messages are not supported; use tools", f"{place}.role")
+            raise unsupported("function messages are not supported; use tools", f"{place}.role")
 
 
 def _named(
@@ -119,9 +119,9 @@ def _contents(
             case FilePart(file):
                 yield _file(file, f"{place}.file")
             case AudioPart():
-                raise _unsupported("audio is not supported", place)
+                raise unsupported("audio is not supported", place)
             case VideoPart():
-                raise _unsupported("video is not supported", place)
+                raise unsupported("video is not supported", place)
 
 
 def _text(text: str, where: str) -> Iterator[Text]:
@@ -131,7 +131,7 @@ def _text(text: str, where: str) -> Iterator[Text]:
 
 def _file(file: FileData, where: str) -> Document | Image:
     if file.file_id is not None:
-        raise _unsupported("there are no uploaded files here; send file_data", f"{where}.file_id")
+        raise unsupported("there are no uploaded files here; send file_data", f"{where}.file_id")
     if file.file_data is None:
         raise BadRequest(f"{where}.file_data is missing", param=f"{where}.file_data")
     return data_urls.file(file.file_data, file.filename, f"{where}.file_data")
@@ -141,7 +141,7 @@ def _answer(message: AssistantMessage, place: str) -> Iterator[Part]:
     """An earlier answer: its text, then its calls."""
     for name, raw in (("function_call", message.function_call), ("audio", message.audio)):
         if bytes(raw) not in _NOTHING:
-            raise _unsupported(f"{name} in messages is not supported", f"{place}.{name}")
+            raise unsupported(f"{name} in messages is not supported", f"{place}.{name}")
     yield from _contents(message.content or "", f"{place}.content")
     yield from _text(message.refusal or "", f"{place}.refusal")
     for index, call in enumerate(message.tool_calls or ()):
@@ -164,7 +164,3 @@ def _arguments(text: str) -> str:
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         pass
     return msgspec.json.encode({NOT_AN_OBJECT: text}).decode()
-
-
-def _unsupported(message: str, param: str) -> BadRequest:
-    return BadRequest(message, param=param, code="unsupported_value")

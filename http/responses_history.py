@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Raw, Struct, field
 
 from maxd.http import data_urls
-from maxd.http.content import PDF, PDF_BEGINS, Allowance, check_text
+from maxd.http.content import PDF, PDF_BEGINS, Allowance, check_text, unsupported
 from maxd.http.responses_items import (
     FunctionCallItem,
     FunctionOutputItem,
@@ -177,11 +177,11 @@ def _parts(
 def _data(part: InputImage | InputFile | InputAudio, place: str) -> Image | Document:
     match part:
         case InputAudio():
-            raise _unsupported("audio is not supported", place)
+            raise unsupported("audio is not supported", place)
         case InputImage(file_id=str()) | InputFile(file_id=str()):
-            raise _unsupported("there are no uploaded files; send the data", f"{place}.file_id")
+            raise unsupported("there are no uploaded files; send the data", f"{place}.file_id")
         case InputFile(file_url=str()):
-            raise _unsupported("nothing is fetched; send `file_data`", f"{place}.file_url")
+            raise unsupported("nothing is fetched; send `file_data`", f"{place}.file_url")
         case InputFile(filename, str(data)):
             if not data.startswith("data:"):
                 # Some clients leave the head out.
@@ -194,10 +194,6 @@ def _data(part: InputImage | InputFile | InputAudio, place: str) -> Image | Docu
             raise BadRequest("file_data is missing", param=f"{place}.file_data")
         case InputImage():
             raise BadRequest("image_url is missing", param=f"{place}.image_url")
-
-
-def _unsupported(message: str, param: str) -> BadRequest:
-    return BadRequest(message, param=param, code="unsupported_value")
 
 
 def _call(item: FunctionCallItem, place: str) -> ToolCall:

@@ -93,6 +93,7 @@ PURE = (
     "http/anthropic_models.py",
     "http/anthropic_reply.py",
     "http/call_pairs.py",
+    "http/client_functions.py",
     "http/content.py",
     "http/data_urls.py",
     "http/decoding.py",

@@ -8,6 +8,7 @@ from anthropic.types import message_create_params
 from anthropic.types.beta import message_create_params as beta_params
 
 from maxd.http.anthropic_fields import FIELDS
+from maxd.http.client_functions import TOOLS_BYTES, TOOLS_LIMIT
 from maxd.http.field_table import Use
 from maxd.workers.faults import BadRequest, ModelNotFound
 from maxd.workers.turn import Function, Message, Text, ToolChoice, Turn
@@ -133,8 +134,15 @@ def test_tools_that_are_refused(tool: dict[str, Any], param: str) -> None:
         assert kind in fault.message
 
 
+def test_tools_that_fill_any_window() -> None:
+    fault = refused(request(HI, tools=[{**WEATHER, "description": "x" * TOOLS_BYTES}]))
+    assert (fault.status, fault.param) == (413, "tools")
+    tools = [{**WEATHER, "name": f"f{n}"} for n in range(TOOLS_LIMIT + 1)]
+    assert refused(request(HI, tools=tools)).param == "tools"
+
+
 def test_tool_names_are_unique() -> None:
-    assert refused(request(HI, tools=[WEATHER, WEATHER])).param == "tools"
+    assert refused(request(HI, tools=[WEATHER, WEATHER])).param == "tools.1.name"
 
 
 SEARCH = {"type": "web_search_20250305", "name": "web_search"}

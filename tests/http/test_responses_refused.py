@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from maxd.http.client_functions import TOOLS_BYTES, TOOLS_LIMIT
 from maxd.http.content import DATA_LIMIT, TEXT_LIMIT
 from maxd.http.responses_fields import FIELDS
 from maxd.http.responses_request import parse
@@ -176,6 +177,13 @@ def test_too_much_text_is_refused() -> None:
     half = "x" * (TEXT_LIMIT // 2 + 1)
     with pytest.raises(TooLarge):
         turn_of(body([{"role": "user", "content": half}] * 2))
+
+
+def test_functions_that_fill_any_window_are_refused() -> None:
+    fault = refused(body(tools=[function(description="x" * TOOLS_BYTES)]))
+    assert (fault.status, fault.param) == (413, "tools")
+    fault = refused(body(tools=[function(f"f{n}") for n in range(TOOLS_LIMIT + 1)]))
+    assert (fault.status, fault.param) == (400, "tools")
 
 
 def test_too_much_data_is_refused() -> None:
