@@ -1,15 +1,11 @@
 """Faults in OpenAI's shape: status, headers and the envelope that its SDKs raise from."""
 
-import math
-
 import msgspec
 from msgspec import Struct
 
-from maxd.http.guard import CHALLENGE, Reply
+from maxd.http.error_headers import error_headers
+from maxd.http.guard import Reply
 from maxd.workers.faults import Fault
-
-# The SDKs sleep through a long Retry-After or hammer on; past this they are told not to retry.
-LONGEST_RETRY_SECONDS = 60
 
 
 class ErrorBody(Struct):
@@ -34,18 +30,7 @@ def envelope(fault: Fault) -> bytes:
 def render(fault: Fault) -> Reply:
     """The whole reply that tells `fault`."""
     body = envelope(fault)
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-    ]
-    wait = fault.retry_after
-    if wait is not None:
-        headers.append((b"retry-after", str(max(1, math.ceil(wait))).encode()))
-    if fault.status == 401:
-        headers.append(CHALLENGE)
-    if not fault.retry or (wait is not None and wait > LONGEST_RETRY_SECONDS):
-        headers.append((b"x-should-retry", b"false"))
-    return fault.status, headers, body
+    return fault.status, error_headers(fault, body), body
 
 
 def type_of(status: int) -> str:

@@ -98,6 +98,7 @@ PURE = (
     "http/data_urls.py",
     "http/decoding.py",
     "http/dialect.py",
+    "http/error_headers.py",
     "http/errors_doc.py",
     "http/dialects.py",
     "http/field_table.py",
