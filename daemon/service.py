@@ -142,6 +142,9 @@ async def run(
         log.warning("login ends soon: log in again", at=iso_time(expires_at))
         notifier.tell(notices.login_expires(expires_at - time.time()))
 
+    def login_renewed() -> None:
+        notifier.tell(notices.login_renewed())
+
     def account_closed(closure: Closure) -> None:
         notifier.tell(notices.account_limit(window_name(closure), closure.resets_at))
 
@@ -232,6 +235,7 @@ async def run(
         log,
         backend_changed,
         on_expiring=login_expiring,
+        on_renewed=login_renewed,
         on_other_login=account.forget,
     )
     overview = Overview(
