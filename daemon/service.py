@@ -218,7 +218,7 @@ async def run(
         conversations,
         log,
         on_fault=turn_failed,
-        allows_reset=lambda: config.pool.reuse and probes.allows_reset,
+        allows_reset=lambda version: config.pool.reuse and probes.allows_reset_of(version),
         transcripts=transcripts,
         gate=AccountGate(
             account,

@@ -34,6 +34,8 @@ from maxd.workers.turn import Event, Finished, RoundBroken, RoundStarted, Turn, 
 from maxd.workers.worker import Worker
 
 ConversationState: TypeAlias = Literal["running", "idle", "stored", "known"]
+# Whether workers with this version of the CLI may be reset; None is the present one.
+AllowsReset: TypeAlias = Callable[[str | None], bool]
 
 # A worker that dies before the service has accepted anything is replaced this often.
 ATTEMPTS = 2
@@ -49,7 +51,7 @@ class TurnStream:
         conversations: Conversations,
         claim: Claim,
         *,
-        may_reset: bool,
+        allows_reset: AllowsReset,
         gate: AccountGate,
         streaming: Streaming | None = None,
         transcripts: Transcripts | None = None,
@@ -63,7 +65,8 @@ class TurnStream:
         # worker: functions of the history that are offered no longer bind it too.
         offered = {function.name for function in turn.functions}
         alike = offered.issuperset(called_in(turn.messages))
-        self._may_reset = may_reset and profile.resettable and alike
+        self._allows_reset = allows_reset
+        self._may_reset = profile.resettable and alike and allows_reset(None)
         self._conversations = conversations
         self._claim = claim
         self._release = Release(streaming or profile.streaming, show_tools=profile.show_tools)
@@ -141,15 +144,10 @@ class TurnStream:
             return []
         self._gate.hear(told)
         for event in told:
-            match event:
-                case RoundStarted():
-                    self._accepted = True
-                case RoundBroken():
-                    self._broken = True
-                case Finished():
-                    self._finished = event
-                case _:
-                    pass
+            self._accepted |= isinstance(event, RoundStarted)
+            self._broken |= isinstance(event, RoundBroken)
+            if isinstance(event, Finished):
+                self._finished = event
         released = self._cut.feed(self._release.feed(told))
         if (cut := self._cut.finished) is not None:
             if self._finished is not None:
@@ -214,8 +212,7 @@ class TurnStream:
             elif lease is not None and lease.worker is not None:
                 self._commit(lease, lease.worker, self._finished)
         except BaseException:
-            # A mistake of ours must cost neither the slot nor the conversation for ever; what the
-            # worker holds is in doubt.
+            # A mistake of ours costs neither slot nor conversation; the worker is in doubt.
             self._conversations.abandon(self._claim)
             if lease is not None:
                 lease.head = lease.lenient = lease.root = None
@@ -234,7 +231,9 @@ class TurnStream:
         record = TurnRecord() if cut else worker.record
         pending = self._reply.calls if lease.parked and alike else ()
         conversation = self._conversations.finish(claim, reply, finished, record, pending)
-        reset_to = claim.binding(worker.effort) if claim.whole else None
+        # After an update of the CLI it may still be of the version before.
+        may_reset = self._may_reset and claim.whole and self._allows_reset(worker.version)
+        reset_to = claim.binding(worker.effort) if may_reset else None
         if self._reusable and reset_to is not None:
             # It holds more than the client saw: no history leads to it.
             lease.head = secrets.token_bytes(16)
@@ -242,7 +241,7 @@ class TurnStream:
         if not alike:
             return
         lease.head = conversation.head
-        lease.root = reset_to if self._may_reset else None
+        lease.root = reset_to
         if self._lenient:
             lease.lenient = lineage.lenient(claim.turn, claim.scope, reply, claim.base)
             if lease.lenient is not None:
@@ -273,7 +272,7 @@ class Turns:
         log: FilteringBoundLogger,
         *,
         on_fault: Callable[[Fault], None] = lambda fault: None,
-        allows_reset: Callable[[], bool] = lambda: False,
+        allows_reset: AllowsReset = lambda version: False,
         transcripts: Transcripts | None = None,
         gate: AccountGate | None = None,
         observer: Observer | None = None,
@@ -364,7 +363,7 @@ class Turns:
             profile,
             self.conversations,
             claim,
-            may_reset=self._allows_reset(),
+            allows_reset=self._allows_reset,
             streaming=streaming,
             gate=self.gate,
             transcripts=self._transcripts,

@@ -78,6 +78,7 @@ class Worker:
         # Set once it has been given a conversation, which stderr may quote from then on.
         self._used = False
         self._finished = False
+        self.version = ""  # The CLI's; empty until it has told.
         self._stderr = bytearray()
         self._stderr_ended = trio.Event()
 
@@ -204,7 +205,9 @@ class Worker:
             nursery.start_soon(self._watch_exit, process)
             try:
                 with self._conversation:
-                    on_ready(await self._become_ready(process, writes))
+                    readiness = await self._become_ready(process, writes)
+                    self.version = readiness.version
+                    on_ready(readiness)
                     await self._assigned.wait()
                     while True:
                         self._watch = watch_turn(self.launch.profile)
