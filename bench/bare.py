@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 from bench.client import PATIENCE, Answer
 from maxd.workers.faults import Fault
@@ -35,12 +34,7 @@ class Bare:
     def __enter__(self) -> "Bare":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._end()
 
     def prepare(self) -> None:

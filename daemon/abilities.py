@@ -24,13 +24,12 @@ _SEE: Final = "`maxd doctor` says why"
 class Abilities(Struct, frozen=True):
     """What turns may use. `history`: a history can be imported. `functions`: a client's functions
     can be served. `schema`: an answer can be bound to one. `resume`: a session on disk can be gone
-    on with. `reset`: a worker can be cleared for another conversation."""
+    on with."""
 
     history: bool = True
     functions: bool = True
     schema: bool = True
     resume: bool = True
-    reset: bool = False
 
     def check(self, turn: Turn) -> None:
         """Raise NotSupported if `turn` needs what cannot be had, whichever worker it gets."""
@@ -45,7 +44,7 @@ class Abilities(Struct, frozen=True):
             )
 
 
-def abilities(findings: Iterable[Finding] | None, *, reset: bool) -> Abilities:
+def abilities(findings: Iterable[Finding] | None) -> Abilities:
     """What follows from the probes of the present CLI; None: they have not run yet."""
     failed = {finding.name for finding in findings or () if not finding.passed}
     if BASIC in failed:
@@ -55,7 +54,6 @@ def abilities(findings: Iterable[Finding] | None, *, reset: bool) -> Abilities:
         functions="functions" not in failed,
         schema="schema" not in failed,
         resume="resume" not in failed,
-        reset=reset,
     )
 
 

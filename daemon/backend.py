@@ -33,8 +33,8 @@ class Backend:
     """The CLI and its login. `on_change` is told the fault, or None when it can answer.
 
     `on_expiring` is told when the login ends (epoch seconds), once for each such time, when that is
-    so near that its owner should log in again. `on_other_login` is called when the kind of login
-    has changed.
+    so near that its owner should log in again; `on_renewed` is called when that is no longer so.
+    `on_other_login` is called when the kind of login has changed.
     """
 
     def __init__(
@@ -45,11 +45,13 @@ class Backend:
         on_change: Callable[[BackendUnavailable | None], None],
         *,
         on_expiring: Callable[[float], None] = lambda expires_at: None,
+        on_renewed: Callable[[], None] = lambda: None,
         on_other_login: Callable[[], None] = lambda: None,
     ) -> None:
         self._on_expiring = on_expiring
+        self._on_renewed = on_renewed
         self._on_other_login = on_other_login
-        # The end of the login that `on_expiring` was told last.
+        # The end of the login that `on_expiring` was told last, until it is renewed.
         self._told_end: float | None = None
         self._configured = configured
         self._environment = environment
@@ -122,10 +124,13 @@ class Backend:
         before, self.login = self.login, login
         if before is not None and before.method != login.method:
             self._on_other_login()
-        if login.expires_at != self._told_end and is_expiring(login, time.time()):
-            self._told_end = login.expires_at
-            assert login.expires_at is not None
-            self._on_expiring(login.expires_at)
+        if is_expiring(login, time.time()):
+            if login.expires_at is not None and login.expires_at != self._told_end:
+                self._told_end = login.expires_at
+                self._on_expiring(login.expires_at)
+        elif self._told_end is not None and login.state == "logged_in":
+            self._told_end = None
+            self._on_renewed()
 
     async def _look_behind_key(self) -> None:
         """Report an API key that was inherited, perhaps unnoticed, and that the CLI uses in place

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 
 import h11
 import msgspec
@@ -72,12 +71,7 @@ class Demo:
         self._home = Path(tempfile.mkdtemp(prefix="maxd-demo-"))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         # A worker's last write may come while its folder is being removed.
         shutil.rmtree(self._home, ignore_errors=True)
 

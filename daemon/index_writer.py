@@ -6,7 +6,7 @@ from collections.abc import Callable
 from copy import copy
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import trio
 from structlog.typing import FilteringBoundLogger
@@ -14,25 +14,20 @@ from structlog.typing import FilteringBoundLogger
 from maxd.daemon.conversation import Conversation
 from maxd.daemon.index import Changes, Index, Name, Unstorable
 from maxd.daemon.state_file import FileUnusable
+from maxd.daemon.store_thread import END_SECONDS, RETRY_SECONDS, StoreThread
 
 PRUNE_SECONDS: Final = 3600.0
-# How soon after a failure it is tried again.
-RETRY_SECONDS: Final = 10.0
-# What the last write may take when the daemon ends.
-END_SECONDS: Final = 2.0
 # Of a conversation only the newest state waits, but while nothing can be written the deleted ones
 # add up. About 30 MB.
 MOST_WAITING: Final = 50_000
-
-T = TypeVar("T")
 
 
 class IndexWriter:
     """Keeps the index at `path` up to date.
 
     What it is told waits in memory until written, of each conversation only the newest state. While
-    the file cannot be used, `trouble` is why, for the status; it is tried again every
-    `RETRY_SECONDS`, and nothing else fails. `clock` gives epoch seconds.
+    the file cannot be used, it is tried again every `RETRY_SECONDS`, and nothing else fails.
+    `clock` gives epoch seconds.
     """
 
     def __init__(
@@ -44,16 +39,12 @@ class IndexWriter:
         keep_count: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._path = path
         self._log = log
         self._keep_days = keep_days
         self._keep_count = keep_count
-        self._clock = clock
-        self.trouble: str | None = None
-        # A call that was abandoned on cancellation goes on in its thread; the limit of one keeps
-        # the next one out until it has ended. Only a call within the limit uses `_index`.
-        self._limiter = trio.CapacityLimiter(1)
-        self._index: Index | None = None
+        self._index = StoreThread(
+            partial(Index, path, clock=clock), log, contents="conversations", done="saved"
+        )
         # What is not known to be written, the change told first at the front.
         self._waiting: dict[Name, Conversation | None] = {}
         # How many changes have been told, and how many of them nobody need wait for any more.
@@ -62,6 +53,11 @@ class IndexWriter:
         self._changed = trio.Event()
         self._flushing = trio.lowlevel.ParkingLot()
         self._prune_at = -math.inf
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the file cannot be used, while it cannot."""
+        return self._index.trouble
 
     @property
     def waiting(self) -> int:
@@ -118,10 +114,10 @@ class IndexWriter:
                 pruned = False
             return index.load(), pruned
 
-        attempt = await self._attempt(work)
-        if attempt is None:
+        try:
+            found, pruned = await self._index.write(work)
+        except FileUnusable:
             return []
-        found, pruned = attempt
         if pruned:
             self._prune_at = trio.current_time() + PRUNE_SECONDS
         return found
@@ -145,13 +141,13 @@ class IndexWriter:
             return index.prune(self._keep_days, self._keep_count) if prune else 0
 
         try:
-            pruned = await self._attempt(work)
+            pruned = await self._index.write(work)
+        except FileUnusable:
+            return
         except Unstorable as error:
             self._log.warning("a conversation cannot be saved", reason=str(error))
             # The others have not been written either, and are tried again at once.
             self._settle({error.name: changes[error.name]})
-            return
-        if pruned is None:
             return
         if prune:
             self._prune_at = now + PRUNE_SECONDS
@@ -167,44 +163,9 @@ class IndexWriter:
                 self._waiting.pop(name, None)
 
     async def _end(self) -> None:
-        if self._waiting:
-            # A trouble of ten seconds ago may be over.
-            self.trouble = None
-        while self._waiting and self.trouble is None:
+        while self._waiting:
+            # Also after a trouble of ten seconds ago, which may be over.
             await self._write()
-        await trio.to_thread.run_sync(self._close, abandon_on_cancel=True, limiter=self._limiter)
-
-    async def _attempt(self, operation: Callable[[Index], T]) -> T | None:
-        """The result of `operation` on the index, in a thread; None if the index cannot be used.
-        When cancelled, it may still be done."""
-        try:
-            result = await trio.to_thread.run_sync(
-                partial(self._call, operation), abandon_on_cancel=True, limiter=self._limiter
-            )
-        except FileUnusable as error:
-            if self.trouble is None:
-                self._log.warning("conversations cannot be saved now", reason=str(error))
-            self.trouble = str(error)
-            return None
-        if self.trouble is not None:
-            self._log.info("conversations can be saved again", waiting=self.waiting)
-            self.trouble = None
-        return result
-
-    def _call(self, operation: Callable[[Index], T]) -> T:
-        if self._index is None:
-            self._index = Index(self._path, clock=self._clock)
-            if self._index.set_aside is not None:
-                self._log.warning(
-                    "the index of conversations was set aside", reason=self._index.set_aside
-                )
-        try:
-            return operation(self._index)
-        except FileUnusable:
-            self._close()
-            raise
-
-    def _close(self) -> None:
-        if self._index is not None:
-            self._index.close()
-            self._index = None
+            if self.trouble is not None:
+                break
+        await self._index.close()

@@ -6,7 +6,6 @@ import secrets
 import time
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
 import msgspec
@@ -76,19 +75,14 @@ class Ledger:
             self.earlier = self._read_earlier()
             self.instance = Instance(secrets.token_hex(16), os.getpid(), time.time())
             self._write()
-        except BaseException:
+        except BaseException:  # Also what nobody expects; the caller gets it, and the lock is free.
             self._release()
             raise
 
     def __enter__(self) -> "Ledger":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def mark_swept(self) -> None:

@@ -16,7 +16,6 @@ import sys
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import PurePath
-from types import TracebackType
 from typing import Any, Final, Literal, cast
 
 import structlog
@@ -140,7 +139,7 @@ def describe(error: BaseException) -> dict[str, object]:
     A message may hold a prompt or a key (a decoder quotes its input), so only a `Fault`'s, which
     is made to be shown, is given.
     """
-    described: dict[str, object] = {"type": type(error).__name__, "at": _place(error.__traceback__)}
+    described: dict[str, object] = {"type": type(error).__name__, "at": place_of(error)}
     if isinstance(error, Fault):
         described["message"] = error.message
     if isinstance(error, OSError) and error.errno is not None:
@@ -153,8 +152,10 @@ def describe(error: BaseException) -> dict[str, object]:
     return described
 
 
-def _place(trace: TracebackType | None) -> str:
-    """`daemon/pool.py:12`: the innermost frame that is ours, else the innermost of all."""
+def place_of(error: BaseException) -> str:
+    """Where it was raised, `daemon/pool.py:12`: in the innermost frame that is ours, or else the
+    innermost of all."""
+    trace = error.__traceback__
     ours = innermost = None
     while trace is not None:
         innermost = trace

@@ -153,6 +153,7 @@ class Notifier:
         except trio.TooSlowError:
             return NotSent(f"no answer within {SEND_SECONDS:.0f} s", again=False)
         except Exception as error:
-            # A plugin's, of which there are a hundred; what it says may quote a secret.
+            # A plugin's, of which there are a hundred: it is logged as the reason and shown in the
+            # status. Never its words: they may quote a secret.
             return NotSent(type(error).__name__, again=False)
         return None

@@ -70,11 +70,10 @@ class Probes:
         """Whether a worker of the present version may be reset: False until that has been shown."""
         return self._present is not None and self._present in self._passed
 
-    def allows_reset_of(self, version: str) -> bool:
-        """The same for a worker of `version`: after an update of the CLI, idle workers are still
-        of the one before."""
-        present = self._present
-        return self.allows_reset and present is not None and present.version == version
+    def allows_reset_of(self, version: str | None) -> bool:
+        """The same for a worker of `version`, None for the present one: after an update of the CLI,
+        idle workers are still of the one before."""
+        return self.allows_reset and version in (None, self.version)
 
     @property
     def version(self) -> str | None:

@@ -150,6 +150,9 @@ async def run(
         log.warning("login ends soon: log in again", at=iso_time(expires_at))
         notifier.tell(notices.login_expires(expires_at - time.time()))
 
+    def login_renewed() -> None:
+        notifier.tell(notices.login_renewed())
+
     def account_closed(closure: Closure) -> None:
         notifier.tell(notices.account_limit(window_name(closure), closure.resets_at))
 
@@ -239,7 +242,8 @@ async def run(
         conversations,
         log,
         on_fault=turn_failed,
-        able=lambda: abilities(features.findings, reset=config.pool.reuse and probes.allows_reset),
+        able=lambda: abilities(features.findings),
+        allows_reset=lambda version: config.pool.reuse and probes.allows_reset_of(version),
         transcripts=transcripts,
         gate=AccountGate(
             account,
@@ -256,6 +260,7 @@ async def run(
         log,
         backend_changed,
         on_expiring=login_expiring,
+        on_renewed=login_renewed,
         on_other_login=account.forget,
     )
     overview = Overview(

@@ -124,6 +124,7 @@ class StateFile:
             _migrate(connection, self._steps)
             self._check(connection)
         except BaseException as error:
+            # Whatever it is, no connection stays open; it goes on, as damage if it is that.
             connection.close()
             if isinstance(error, sqlite3.Error) and _is_damage(error):
                 raise Damaged(_reason(error)) from None

@@ -11,16 +11,13 @@ from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon.reply_store import Keep, LineTooLong, ReplyStore, StoredReply
 from maxd.daemon.state_file import FileUnusable
+from maxd.daemon.store_thread import END_SECONDS, RETRY_SECONDS, StoreThread
 from maxd.workers.faults import Overloaded, TooLarge
 
 PRUNE_SECONDS: Final = 600.0
-# How soon after a failure it is tried again.
-RETRY_SECONDS: Final = 10.0
 # How long the end of a reply waits for the disk. Longer, and a stuck disk would hold up answers
 # that their clients have waited minutes for.
 SETTLE_SECONDS: Final = 1.0
-# What the last write may take when the daemon ends.
-END_SECONDS: Final = 2.0
 # What waits in memory while the file cannot be written.
 MOST_WAITING_BYTES: Final = 64 * 2**20
 
@@ -30,24 +27,24 @@ T = TypeVar("T")
 class StoredReplies:
     """The replies that clients may name, those not yet written included.
 
-    While the file at `path` cannot be used, `trouble` is why; writing is tried again every
-    `RETRY_SECONDS`, and only what has to be read fails.
+    While the file at `path` cannot be used, writing is tried again every `RETRY_SECONDS`, and only
+    what has to be read fails.
     """
 
     def __init__(self, path: Path, log: FilteringBoundLogger, keep: Keep) -> None:
-        self._path = path
         self._log = log
         self._keep = keep
-        self.trouble: str | None = None
-        # A call that was abandoned on cancellation goes on in its thread; the limit of one keeps
-        # the next one out until it has ended. Only a call within the limit uses `_store`.
-        self._limiter = trio.CapacityLimiter(1)
-        self._store: ReplyStore | None = None
+        self._store = StoreThread(partial(ReplyStore, path), log, contents="replies", done="stored")
         # What is not known to be written, the oldest first.
         self._waiting: dict[tuple[str, str], StoredReply] = {}
         self._told = trio.Event()
         self._written = trio.lowlevel.ParkingLot()
         self._prune_at = -math.inf
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the file cannot be written, while it cannot."""
+        return self._store.trouble
 
     def save_nowait(self, reply: StoredReply) -> None:
         """Keep `reply`: it can be read from now on, and is written soon."""
@@ -115,9 +112,7 @@ class StoredReplies:
             with trio.move_on_after(END_SECONDS, shield=True):
                 if self._waiting:
                     await self._write()
-                await trio.to_thread.run_sync(
-                    self._close, abandon_on_cancel=True, limiter=self._limiter
-                )
+                await self._store.close()
             if self._waiting:
                 self._log.warning("replies were not stored", count=len(self._waiting))
 
@@ -142,15 +137,10 @@ class StoredReplies:
                 store.prune(self._keep)
 
         try:
-            await self._attempt(work)
-        except FileUnusable as error:
-            if self.trouble is None:
-                self._log.warning("replies cannot be stored now", reason=str(error))
-            self.trouble = str(error)
+            await self._store.write(work)
+        except FileUnusable:
+            pass  # `trouble` says so, and what waits goes on waiting.
         else:
-            if self.trouble is not None:
-                self._log.info("replies can be stored again")
-            self.trouble = None
             if prune:
                 self._prune_at = now + PRUNE_SECONDS
             for name, reply in replies.items():
@@ -160,30 +150,6 @@ class StoredReplies:
 
     async def _read(self, operation: Callable[[ReplyStore], T]) -> T:
         try:
-            return await self._attempt(operation)
+            return await self._store.read(operation)
         except FileUnusable:
             raise Overloaded("stored responses cannot be read now") from None
-
-    async def _attempt(self, operation: Callable[[ReplyStore], T]) -> T:
-        """The result of `operation`, in a thread. When cancelled, it may still be done."""
-        return await trio.to_thread.run_sync(
-            self._call, operation, abandon_on_cancel=True, limiter=self._limiter
-        )
-
-    def _call(self, operation: Callable[[ReplyStore], T]) -> T:
-        if self._store is None:
-            self._store = ReplyStore(self._path)
-            if self._store.set_aside is not None:
-                self._log.warning(
-                    "the file of stored replies was set aside", reason=self._store.set_aside
-                )
-        try:
-            return operation(self._store)
-        except FileUnusable:
-            self._close()
-            raise
-
-    def _close(self) -> None:
-        if self._store is not None:
-            self._store.close()
-            self._store = None

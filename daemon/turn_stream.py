@@ -2,7 +2,8 @@
 safe."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import TypeAlias
 
 import trio
 from msgspec.structs import replace
@@ -24,14 +25,11 @@ from maxd.daemon.turn_watch import TurnWatch
 from maxd.workers.faults import ConversationGone, Fault, SessionLost, WorkerDied
 from maxd.workers.functions import answerable, called_in
 from maxd.workers.profiles import Profile, Streaming
-from maxd.workers.turn import (
-    Event,
-    Finished,
-    Part,
-    RoundBroken,
-    RoundStarted,
-    TurnRecord,
-)
+from maxd.workers.turn import Event, Finished, RoundBroken, RoundStarted, TurnRecord
+from maxd.workers.worker import Worker
+
+# Whether workers with this version of the CLI may be reset; None is the present one.
+AllowsReset: TypeAlias = Callable[[str | None], bool]
 
 # A worker that dies before the service has accepted anything is replaced this often.
 ATTEMPTS = 2
@@ -48,6 +46,7 @@ class TurnStream:
         claim: Claim,
         *,
         able: Abilities,
+        allows_reset: AllowsReset,
         gate: AccountGate,
         streaming: Streaming | None = None,
         transcripts: Transcripts | None = None,
@@ -63,7 +62,8 @@ class TurnStream:
         # worker: functions of the history that are offered no longer bind it too.
         offered = {function.name for function in turn.functions}
         alike = offered.issuperset(called_in(turn.messages))
-        self._may_reset = able.reset and profile.resettable and alike
+        self._allows_reset = allows_reset
+        self._may_reset = profile.resettable and alike and allows_reset(None)
         self._conversations = conversations
         self._claim = claim
         self._release = Release(streaming or profile.streaming, show_tools=profile.show_tools)
@@ -82,7 +82,7 @@ class TurnStream:
         self._stopped: Fault | None = None
         self._waiting = trio.CancelScope()
         # None only while it is looked whether the conversation's session can be resumed.
-        self._lease = None if self._session_of_old() else self._ask(None)
+        self._lease = None if self._without_worker() else self._ask(None)
 
     @property
     def outlives_client(self) -> bool:
@@ -146,15 +146,10 @@ class TurnStream:
             return []
         self._gate.hear(told)
         for event in told:
-            match event:
-                case RoundStarted():
-                    self._accepted = True
-                case RoundBroken():
-                    self._broken = True
-                case Finished():
-                    self._finished = event
-                case _:
-                    pass
+            self._accepted |= isinstance(event, RoundStarted)
+            self._broken |= isinstance(event, RoundBroken)
+            if isinstance(event, Finished):
+                self._finished = event
         released = self._cut.feed(self._release.feed(told))
         if (cut := self._cut.finished) is not None:
             if self._finished is not None:
@@ -167,21 +162,19 @@ class TurnStream:
         self.watch.told(told, released)
         return released
 
-    def _session_of_old(self) -> str | None:
-        """The session to resume, when no worker holds the conversation any more."""
-        conversation = self._claim.conversation
-        if conversation is None or self._transcripts is None:
+    def _without_worker(self) -> Conversation | None:
+        """The conversation, when it has a session to resume and no worker holds it any more."""
+        found = self._claim.conversation
+        # Where it was found leniently, only a live worker may go on.
+        if found is None or self._transcripts is None or found.head != self._claim.head:
             return None
-        if conversation.head != self._claim.head:
-            # Found leniently: only a live worker may go on.
-            return None
-        return None if self._pool.holds(conversation.head) else conversation.session
+        return None if found.session is None or self._pool.holds(found.head) else found
 
     async def _resumable(self) -> str | None:
-        session, conversation = self._session_of_old(), self._claim.conversation
-        if session is None or conversation is None or self._transcripts is None:
+        found = self._without_worker()
+        if found is None or self._transcripts is None:
             return None
-        return session if await self._transcripts.holds(conversation) else None
+        return found.session if await self._transcripts.holds(found) else None
 
     def _ask(self, session: str | None) -> Lease:
         self.watch.asked()
@@ -224,42 +217,50 @@ class TurnStream:
         """End the turn. Its worker waits for the next one if this one is finished and its client
         has it whole: a client that does not may send anything next."""
         lease = self._lease
-        self._gate.close()
-        if not delivered or self._finished is None or self.fault is not None:
+        try:
+            self._gate.close()
+            if not delivered or self._finished is None or self.fault is not None:
+                self._conversations.abandon(self._claim)
+            elif lease is not None and lease.worker is not None:
+                self._commit(lease, lease.worker, self._finished)
+        except BaseException:
+            # A mistake of ours costs neither slot nor conversation; the worker is in doubt.
             self._conversations.abandon(self._claim)
-        elif lease is not None and lease.worker is not None:
-            # Whether the worker's own history has the reply that the client has.
-            cut = self._cut.finished is not None
-            alike = not self._broken and not cut and not lease.worker.gave_up
-            record = TurnRecord() if cut else lease.worker.record
-            reply = self._reply.parts
-            pending = self._reply.calls if lease.parked and alike else ()
-            claim = self._claim
-            conversation = self._conversations.finish(claim, reply, self._finished, record, pending)
-            reset_to = claim.binding(lease.worker.effort) if claim.whole else None
-            if self._reusable and reset_to is not None:
-                # It holds more than the client saw: no history leads to it.
-                lease.head = secrets.token_bytes(16)
-                lease.root = reset_to
-            if alike:
-                lease.head = conversation.head
-                self._offer_lenient(lease, conversation, reply)
-                lease.root = reset_to if self._may_reset else None
-            # A transcript that ends in calls without results cannot be gone on with.
-            if self._transcripts is not None and alike and not lease.parked:
-                self._transcripts.confirm_nowait(conversation, record)
-        if lease is not None:
-            lease.close()
+            if lease is not None:
+                lease.head = lease.lenient = lease.root = None
+            raise
+        finally:
+            if lease is not None:
+                lease.close()
 
-    def _offer_lenient(
-        self, lease: Lease, conversation: Conversation, reply: Sequence[Part]
-    ) -> None:
-        claim = self._claim
+    def _commit(self, lease: Lease, worker: Worker, finished: Finished) -> None:
+        """The client has its reply: note where the conversation stands, and what `worker` is to be
+        known by."""
+        claim, reply = self._claim, self._reply.parts
+        # Whether the worker's own history has the reply that the client has.
+        cut = self._cut.finished is not None
+        alike = not self._broken and not cut and not worker.gave_up
+        record = TurnRecord() if cut else worker.record
+        pending = self._reply.calls if lease.parked and alike else ()
+        conversation = self._conversations.finish(claim, reply, finished, record, pending)
+        # After an update of the CLI it may still be of the version before.
+        may_reset = self._may_reset and claim.whole and self._allows_reset(worker.version)
+        reset_to = claim.binding(worker.effort) if may_reset else None
+        if self._reusable and reset_to is not None:
+            # It holds more than the client saw: no history leads to it.
+            lease.head = secrets.token_bytes(16)
+            lease.root = reset_to
+        if not alike:
+            return
+        lease.head = conversation.head
+        lease.root = reset_to
         if self._lenient:
-            head = lineage.lenient(claim.turn, claim.scope, reply, claim.base)
-            if head is not None:
-                lease.lenient = head
-                self._conversations.offer_lenient(conversation, head)
+            lease.lenient = lineage.lenient(claim.turn, claim.scope, reply, claim.base)
+            if lease.lenient is not None:
+                self._conversations.offer_lenient(conversation, lease.lenient)
+        # A transcript that ends in calls without results cannot be gone on with.
+        if self._transcripts is not None and not lease.parked:
+            self._transcripts.confirm_nowait(conversation, record)
 
     def timings(self) -> Timings:
         """Where its time has gone up to now; `total` once it is over."""

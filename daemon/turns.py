@@ -19,7 +19,7 @@ from maxd.daemon.observer import Observer
 from maxd.daemon.pool import Pool
 from maxd.daemon.transcripts import Transcripts
 from maxd.daemon.turn_facts import RunningTurn
-from maxd.daemon.turn_stream import TurnStream
+from maxd.daemon.turn_stream import AllowsReset, TurnStream
 from maxd.workers.faults import Fault
 from maxd.workers.policy import Decisions
 from maxd.workers.profiles import Profile, Streaming
@@ -40,6 +40,7 @@ class Turns:
         *,
         on_fault: Callable[[Fault], None] = lambda fault: None,
         able: Callable[[], Abilities] = Abilities,
+        allows_reset: AllowsReset = lambda version: False,
         transcripts: Transcripts | None = None,
         gate: AccountGate | None = None,
         observer: Observer | None = None,
@@ -51,6 +52,7 @@ class Turns:
         self.gate = gate or AccountGate()
         self._transcripts = transcripts
         self._able = able
+        self._allows_reset = allows_reset
         self._profiles = profiles
         self.conversations = conversations
         self._log = log
@@ -156,6 +158,7 @@ class Turns:
             self.conversations,
             self.conversations.claim(turn, client, conversation_id),
             able=able,
+            allows_reset=self._allows_reset,
             streaming=streaming,
             gate=self.gate,
             transcripts=self._transcripts,
@@ -170,10 +173,12 @@ class Turns:
         on_end: Callable[[], None],
         delivered: bool,
     ) -> None:
-        stream.close(delivered=delivered)
-        del self._running[stream]
-        if not self._running:
-            self._idle.set()
+        try:
+            stream.close(delivered=delivered)
+        finally:
+            del self._running[stream]
+            if not self._running:
+                self._idle.set()
         if stream.fault is not None:
             self._on_fault(stream.fault)
         facts = stream.facts(request_id, dialect, key)

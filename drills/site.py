@@ -110,7 +110,7 @@ class Site:
             self.go_on()
             self.wait_rest()
             self.note_fds()
-        except BaseException:
+        except BaseException:  # Ctrl-C too: no process of the site is left. It goes on.
             self.close()
             raise
 

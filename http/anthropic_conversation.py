@@ -8,7 +8,7 @@ from msgspec import Raw
 
 from maxd.http import content
 from maxd.http.anthropic_body import NOTHING, Block, MessageBody, Source, content_decoder
-from maxd.http.content import TextBudget
+from maxd.http.content import Allowance, check_text
 from maxd.workers.faults import BadRequest
 from maxd.workers.turn import Document, Image, Message, Part, Text, Thinking, ToolCall, ToolResult
 
@@ -42,7 +42,7 @@ class Reader:
     """Reads the content of one request. `ignored` names what it has left out."""
 
     def __init__(self) -> None:
-        self._budget = TextBudget()
+        self._allowance = Allowance()
         self._ignored: dict[str, None] = {}
 
     @property
@@ -52,7 +52,8 @@ class Reader:
     def system(self, system: str | Iterable[str]) -> Iterator[str]:
         """The system texts. Blank ones say nothing, and the service refuses them."""
         for text in (system,) if isinstance(system, str) else system:
-            if self._budget.take(text, "system").strip():
+            if check_text(text, "system").strip():
+                self._allowance.take((Text(text),))
                 yield text
 
     def conversation(
@@ -84,9 +85,11 @@ class Reader:
     def _parts(self, message: MessageBody, index: int) -> list[Part]:
         where = f"messages.{index}.content"
         if isinstance(message.content, str):
-            text = self._budget.take(message.content, where)
-            return [Text(text)] if text.strip() else []
-        parts: list[Part] = []
+            text = check_text(message.content, where)
+            parts: list[Part] = [Text(text)] if text.strip() else []
+            self._allowance.take(parts)
+            return parts
+        parts = []
         for number, block in enumerate(message.content):
             place = f"{where}.{number}"
             if block.type in _ASSISTANTS and message.role != "assistant":
@@ -94,31 +97,29 @@ class Reader:
             if block.type in _USERS and message.role != "user":
                 raise BadRequest(f"`{block.type}` belongs to the user", param=place)
             parts.extend(self._block(block, place))
+        self._allowance.take(parts)
         return list(_joined(parts)) if message.role == "assistant" else parts
 
     def _block(self, block: Block, place: str) -> Iterator[Part]:
         match block.type:
             case "thinking":
-                text = self._budget.take(_needed(block.thinking, f"{place}.thinking"), place)
-                yield Thinking(text, self._word(block.signature, f"{place}.signature"))
+                text = _word(block.thinking, f"{place}.thinking")
+                yield Thinking(text, _word(block.signature, f"{place}.signature"))
             case "tool_use":
                 arguments = content.json_object(block.input, f"{place}.input")
                 yield ToolCall(
-                    self._word(block.id, f"{place}.id"),
-                    self._word(block.name, f"{place}.name"),
-                    self._budget.take(arguments, f"{place}.input"),
+                    _word(block.id, f"{place}.id"),
+                    _word(block.name, f"{place}.name"),
+                    check_text(arguments, f"{place}.input"),
                 )
             case "tool_result":
                 yield ToolResult(
-                    self._word(block.tool_use_id, f"{place}.tool_use_id"),
+                    _word(block.tool_use_id, f"{place}.tool_use_id"),
                     tuple(self._nested(block.content, f"{place}.content")),
                     bool(block.is_error),
                 )
             case _:
                 yield from self._shown(block, place)
-
-    def _word(self, value: str | None, where: str) -> str:
-        return self._budget.take(_needed(value, where), where)
 
     def _nested(self, raw: Raw, where: str) -> Iterator[Text | Image | Document]:
         """Content within a block."""
@@ -127,7 +128,8 @@ class Reader:
         except msgspec.ValidationError:
             raise BadRequest("must be a text or content blocks", param=where) from None
         if isinstance(found, str):
-            yield Text(self._budget.take(found, where))
+            if check_text(found, where).strip():
+                yield Text(found)
             return
         for number, block in enumerate(found or ()):
             yield from self._shown(block, f"{where}.{number}")
@@ -136,15 +138,15 @@ class Reader:
         """What the model is shown of a block of a type that may stand anywhere."""
         match block.type:
             case "text":
-                text = self._budget.take(_needed(block.text, f"{place}.text"), place)
+                text = _word(block.text, f"{place}.text")
                 if text.strip():
                     yield Text(text)
             case "image":
                 source = _source(block, place)
                 if source.type != "base64":
-                    raise BadRequest(
+                    raise content.unsupported(
                         f"only base64 is taken: nothing is fetched ({_name(source.type)})",
-                        param=f"{place}.source.type",
+                        f"{place}.source.type",
                     )
                 yield content.image(source.media_type, source.data, f"{place}.source")
             case "document":
@@ -153,7 +155,7 @@ class Reader:
                 told = (block.title, block.source)
                 head = "\n".join(each for each in told if isinstance(each, str))
                 if head.strip():
-                    yield Text(self._budget.take(head, place))
+                    yield Text(check_text(head, place))
                 yield from self._nested(block.content, f"{place}.content")
             case kind if kind in _SERVERS:
                 self._ignored[f"messages.content.{kind}"] = None
@@ -164,14 +166,14 @@ class Reader:
         source = _source(block, place)
         if block.citations != NOTHING and bytes(block.citations) != b"null":
             self._ignored["messages.content.citations"] = None
-        title = None if block.title is None else self._budget.take(block.title, f"{place}.title")
+        title = None if block.title is None else check_text(block.title, f"{place}.title")
         if block.context:
-            yield Text(self._budget.take(block.context, f"{place}.context"))
+            yield Text(check_text(block.context, f"{place}.context"))
         match source.type:
             case "base64" if source.media_type == "application/pdf":
                 yield content.pdf(source.data, title, f"{place}.source")
             case "text" if source.media_type in ("", "text/plain"):
-                text = self._budget.take(source.data, f"{place}.source.data")
+                text = check_text(source.data, f"{place}.source.data")
                 yield Document("text/plain", text, title)
             case "content":
                 if title:
@@ -183,9 +185,9 @@ class Reader:
                     param=f"{place}.source.media_type",
                 )
             case kind:
-                raise BadRequest(
+                raise content.unsupported(
                     f"only data in the request is taken: nothing is fetched ({_name(kind)})",
-                    param=f"{place}.source.type",
+                    f"{place}.source.type",
                 )
 
 
@@ -257,6 +259,10 @@ def _needed(value: str | None, where: str) -> str:
     if value is None:
         raise BadRequest("field required", param=where)
     return value
+
+
+def _word(value: str | None, where: str) -> str:
+    return check_text(_needed(value, where), where)
 
 
 def _source(block: Block, place: str) -> Source:

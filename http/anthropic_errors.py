@@ -1,15 +1,12 @@
 """Faults in Anthropic's shape: status, headers and the envelope that its SDKs raise from."""
 
-import math
-
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from maxd.http.guard import CHALLENGE, Reply
+from maxd.http.error_headers import error_headers
+from maxd.http.guard import Reply
 from maxd.workers.faults import ContextTooLong, Fault
 
-# The SDKs sleep through a long Retry-After or hammer on; past this they are told not to retry.
-LONGEST_RETRY_SECONDS = 60
 OVERLOADED = 529
 """Anthropic's own status for what is 503 elsewhere."""
 
@@ -65,18 +62,7 @@ def envelope(fault: Fault, request_id: str) -> bytes:
 def render(fault: Fault, request_id: str) -> Reply:
     """The whole reply that tells `fault`."""
     body = envelope(fault, request_id)
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"request-id", request_id.encode()),
-    ]
-    wait = fault.retry_after
-    if wait is not None:
-        headers.append((b"retry-after", str(max(1, math.ceil(wait))).encode()))
-    if fault.status == 401:
-        headers.append(CHALLENGE)
-    if not fault.retry or (wait is not None and wait > LONGEST_RETRY_SECONDS):
-        headers.append((b"x-should-retry", b"false"))
+    headers = [(b"request-id", request_id.encode()), *error_headers(fault, body)]
     return status_of(fault), headers, body
 
 

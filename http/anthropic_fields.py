@@ -1,8 +1,10 @@
 """Every top-level field of a Messages request, and what becomes of it."""
 
-from maxd.http.field_table import Field, FieldTable, Use
+from typing import Final
 
-MESSAGES = FieldTable(
+from maxd.http.field_table import Field, FieldTable, Use, empty
+
+FIELDS: Final = FieldTable(
     {
         "model": Field(Use.HONOURED),
         "messages": Field(Use.HONOURED),
@@ -28,9 +30,7 @@ MESSAGES = FieldTable(
             Use.HONOURED, "`format` (`json_schema`) and `effort`, which outranks `budget_tokens`"
         ),
         "output_format": Field(Use.HONOURED, "`json_schema`"),
-        "mcp_servers": Field(
-            Use.REFUSED, "add MCP servers to the CLI's own settings", lambda value: value == []
-        ),
+        "mcp_servers": Field(Use.REFUSED, "add MCP servers to the CLI's own settings", empty),
         "container": Field(Use.REFUSED, "there are no containers here"),
         "thread": Field(Use.REFUSED, "send the messages, or an X-Conversation-Id header"),
         "metadata": Field(Use.IGNORED),

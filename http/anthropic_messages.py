@@ -4,14 +4,15 @@ import re
 from collections.abc import Callable
 from typing import TypeAlias
 
-import msgspec
 from msgspec import Raw, Struct
 
 from maxd.http import anthropic_body as wire
 from maxd.http.anthropic_conversation import Reader
-from maxd.http.anthropic_fields import MESSAGES
+from maxd.http.anthropic_fields import FIELDS
+from maxd.http.client_functions import Functions, answer_schema
+from maxd.http.decoding import Complaint, faults_named
 from maxd.http.dialect import FindModel
-from maxd.http.schemas import BadSchema, answer_schema, function_schema
+from maxd.http.field_table import refuse_ignored
 from maxd.http.wishes import Wishes
 from maxd.workers.faults import BadRequest
 from maxd.workers.turn import Effort, Function, ToolChoice, Turn
@@ -54,21 +55,10 @@ def decode(
 
     Raises BadRequest naming the field, ModelNotFound, TooLarge.
     """
-    try:
-        ignored = MESSAGES.apply(body)
-        if wishes.strict:
-            _check_known(body)
+    with faults_named(spell=_spell):
+        ignored = FIELDS.apply(body, strict=wishes.strict)
         asked = wire.body_decoder.decode(body)
         return _request(asked, ignored, find_model, has_tools, wishes, counts)
-    except msgspec.ValidationError as error:
-        raise _invalid(error) from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        # A text cut within a surrogate pair, which JavaScript writes as `\ud83d`, ends here too.
-        raise BadRequest(
-            "the body is not valid JSON in UTF-8 without lone surrogates", code="invalid_json"
-        ) from None
-    except RecursionError:
-        raise BadRequest("the body is nested too deeply", code="invalid_json") from None
 
 
 def _request(
@@ -92,12 +82,8 @@ def _request(
     functions, unused = _functions(asked.tools or [], has_tools(profile))
     choice, parallel = _choice(asked.tool_choice, functions, searches=bool(asked.tools))
     ignored = (*ignored, *unused, *reader.ignored)
-    if wishes.strict and ignored:
-        raise BadRequest(
-            "has no effect here, which strict mode refuses",
-            param=ignored[0],
-            code="unsupported_parameter",
-        )
+    if wishes.strict:
+        refuse_ignored(ignored)
     thinking = asked.thinking
     thinks = thinking is not None and thinking.type != "disabled"
     return MessagesRequest(
@@ -126,7 +112,9 @@ def _functions(
     tools: list[wire.Tool], profile_has_tools: bool
 ) -> tuple[tuple[Function, ...], tuple[str, ...]]:
     """The client's functions, and the names of what has no effect."""
-    functions: dict[str, Function] = {}
+    functions = Functions(
+        sum(len(bytes(tool.input_schema)) + len(tool.description or "") for tool in tools)
+    )
     ignored: dict[str, None] = {}
     searches = False
     for index, tool in enumerate(tools):
@@ -149,19 +137,11 @@ def _functions(
             continue
         if not TOOL_NAME.fullmatch(tool.name):
             raise BadRequest("1 to 128 letters, digits, `_` and `-`", param=f"{where}.name")
-        if tool.name in functions:
-            raise BadRequest("tool names must be unique", param="tools")
         if _is_nothing(tool.input_schema):
             raise BadRequest("field required", param=f"{where}.input_schema")
-        try:
-            schema = function_schema(tool.input_schema)
-        except BadSchema as error:
-            raise BadRequest(f"cannot be used: {error}", param=f"{where}.input_schema") from None
-        description = tool.description or ""
-        if "\0" in description:
-            raise BadRequest("NUL characters are not allowed", param=f"{where}.description")
-        functions[tool.name] = Function(tool.name, description, schema)
-    if searches and functions:
+        schema = tool.input_schema
+        functions.add(tool.name, tool.description, schema, where, f"{where}.input_schema")
+    if searches and functions.all():
         raise BadRequest(
             "web search and functions cannot be had together: with functions the CLI's own tools "
             "are off",
@@ -174,7 +154,7 @@ def _functions(
             param="tools",
             code="unsupported_tool",
         )
-    return tuple(functions.values()), tuple(ignored)
+    return functions.all(), tuple(ignored)
 
 
 def _choice(
@@ -212,24 +192,7 @@ def _schema(asked: wire.MessagesBody) -> str | None:
         wanted, where = output.format, "output_config.format"
     if wanted is None:
         return None
-    try:
-        return answer_schema(wanted.schema)
-    except BadSchema as error:
-        raise BadRequest(
-            f"cannot be used: {error}", param=f"{where}.schema", code="invalid_schema"
-        ) from None
-
-
-def _check_known(body: bytes) -> None:
-    """Raise BadRequest for a field that the API does not know."""
-    for name in msgspec.json.decode(body, type=dict[str, Raw]):
-        if name not in MESSAGES.fields:
-            shown = name if _WORD.fullmatch(name) else None
-            raise BadRequest(
-                f"{shown or 'a field'} is unknown, which strict mode refuses",
-                param=shown,
-                code="unsupported_parameter",
-            )
+    return answer_schema(wanted.schema, f"{where}.schema")
 
 
 def _effort(asked: wire.MessagesBody) -> Effort | None:
@@ -263,20 +226,7 @@ def _is_nothing(raw: Raw) -> bool:
     return bytes(raw) in (b"null", b"[]", b"{}")
 
 
-def _invalid(error: msgspec.ValidationError) -> BadRequest:
-    """msgspec names the place as a path, `$.messages[0].role`; Anthropic writes
-    `messages.0.role`."""
-    what = str(error)
-    path = ""
-    if what.endswith("`") and " - at `$" in what:
-        # The last one: a quoted value may hold the same words.
-        what, _, path = what.rpartition(" - at `$")
-    param = path.rstrip("`").replace("[", ".").replace("]", "").removeprefix(".")
-    if what.startswith("Invalid "):
-        # An unknown role or type. msgspec quotes it, and it may be anything of the client's.
-        what = "unknown value"
-    elif "required field" in what:
-        missing = what.rpartition("required field `")[2].rstrip("`")
-        param = f"{param}.{missing}" if param else missing
-        what = "field required"
-    return BadRequest(what, param=param or None)
+def _spell(found: Complaint, place: str) -> BadRequest:
+    """As Anthropic names places: `messages.0.role`; the error's own form has the place in front."""
+    param = f"{place}{found.path}".replace("[", ".").replace("]", "").removeprefix(".")
+    return BadRequest("field required" if found.missing else found.what, param=param or None)

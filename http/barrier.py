@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from maxd.http.http1 import Incident, Report, error_name
-from maxd.workers.faults import Fault
+from maxd.http.http1 import Report, incident
+from maxd.workers.faults import Fault, internal_error
 
 if TYPE_CHECKING:
     from hypercorn.typing import (
@@ -37,10 +37,10 @@ class Barrier:
             await self._app(scope, receive, noting_send)
         except* Fault:
             raise
+        # Whatever a handler may raise: it is reported here, or, once a reply has begun, by the
+        # server, which breaks the reply off.
         except* Exception as group:
             if begun:
                 raise
-            self._report(Incident("handler", error_name(group)))
-            raise Fault(
-                "The server failed to answer this request.", code="internal_error"
-            ) from None
+            self._report(incident("handler", group))
+            raise internal_error() from None

@@ -117,7 +117,7 @@ class Connection:
                     self._protocol.closing = self._retired
                     await self._serve(self._protocol)
                     nursery.cancel_scope.cancel()
-        except BaseException:
+        except BaseException:  # A cancellation too: the reply is not whole. It goes on.
             self._broken = True
             raise
         finally:
@@ -204,7 +204,8 @@ class Connection:
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 self._drop()
             except BaseException:
-                # Cancelled in the middle of a send: nothing sensible can follow it.
+                # Cancelled in the middle of a send, or what nobody expects: nothing sensible can
+                # follow it. It goes on to the caller.
                 if time_to_read.cancel_called:
                     self._report(Incident("connection", "SlowReader"))
                 self._drop()

@@ -1,6 +1,8 @@
-"""From the bytes of a body to Structs, with the client's own name for what is wrong."""
+"""From the bytes of a body to Structs, or to a fault that names the place."""
 
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
@@ -8,19 +10,54 @@ from maxd.workers.faults import BadRequest
 
 T = TypeVar("T")
 
-# No model's window holds more: a million tokens are about 4 MB of text. Images do not count.
-TEXT_LIMIT = 8 * 1024 * 1024
+
+class Complaint(NamedTuple):
+    """What is wrong with some JSON. `what` repeats nothing of the client's. `path` leads to the
+    place, as msgspec writes it: `.messages[0].role`; empty is the whole. `missing`: there should be
+    something at `path`, and there is nothing."""
+
+    what: str
+    path: str
+    missing: bool = False
 
 
-def decode(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw, place: str = "") -> T:
-    """What `decoder` makes of `data`, which stands at `place` in the body; empty is the whole.
+Spell: TypeAlias = Callable[[Complaint, str], BadRequest]
+"""Tells a complaint about what stands at a place in the body, as one dialect names places."""
 
-    Raises BadRequest naming the field. Nothing of the client's is repeated but the path to it.
-    """
+
+def complaint(error: msgspec.ValidationError) -> Complaint:
+    """What msgspec has refused."""
+    # Of a key that is wrong it says: at `key` in `$.metadata`.
+    what = str(error).replace(" - at `key` in `$", " - at `$")
+    path = ""
+    if what.endswith("`") and " - at `$" in what:
+        # The last one: a quoted value may hold the same words.
+        what, _, path = what.rpartition(" - at `$")
+        path = path.rstrip("`")
+    if what.startswith(("Invalid value", "Invalid enum value")):
+        # An unknown role, type or word. msgspec quotes it, and it may be anything of the client's.
+        return Complaint("Unknown value", path)
+    if "required field" in what:
+        name = what.rpartition("required field `")[2].rstrip("`")
+        return Complaint(what, f"{path}.{name}", missing=True)
+    return Complaint(what, path)
+
+
+def spell(found: Complaint, place: str) -> BadRequest:
+    """As OpenAI names places: `messages[0].role`."""
+    param = f"{place}{found.path}".removeprefix(".")
+    return BadRequest(f"{found.what}{f' in {param}' if param else ''}", param=param or None)
+
+
+@contextmanager
+def faults_named(place: str = "", spell: Spell = spell) -> Iterator[None]:
+    """What msgspec raises in the block, as a BadRequest naming the field; what is decoded there
+    stands at `place` in the body, empty for the whole. Nothing of the client's is repeated but the
+    path to it."""
     try:
-        return decoder.decode(data)
+        yield
     except msgspec.ValidationError as error:
-        raise invalid(error, place) from None
+        raise spell(complaint(error), place) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         # A text cut within a surrogate pair, which JavaScript writes as `\ud83d`, ends here too.
         raise BadRequest(
@@ -30,27 +67,7 @@ def decode(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw, place: s
         raise BadRequest("the body is nested too deeply", code="invalid_json") from None
 
 
-def invalid(error: msgspec.ValidationError, place: str = "") -> BadRequest:
-    """msgspec names the place as a path, `$.messages[0].role`; OpenAI without the `$.`."""
-    what = str(error)
-    path = ""
-    if what.endswith("`") and " - at `" in what:
-        # The last one: a quoted value may hold the same words.
-        what, _, path = what.rpartition(" - at `")
-        # Of a key that is wrong msgspec says `key` in `$`.
-        path = path.partition("$")[2].rstrip("`")
-    param = f"{place}{path}".removeprefix(".")
-    if what.startswith(("Invalid value", "Invalid enum value")):
-        # An unknown word. msgspec quotes it, and it may be anything of the client's.
-        what = "Unknown value"
-    elif "required field" in what:
-        missing = what.rpartition("required field `")[2].rstrip("`")
-        param = f"{param}.{missing}" if param else missing
-    return BadRequest(f"{what}{f' in {param}' if param else ''}", param=param or None)
-
-
-def check_text(text: str, place: str) -> str:
-    """`text`, if it may reach the CLI. Raises BadRequest."""
-    if "\0" in text:
-        raise BadRequest("NUL characters are not allowed", param=place)
-    return text
+def decode(decoder: msgspec.json.Decoder[T], data: bytes | msgspec.Raw, place: str = "") -> T:
+    """What `decoder` makes of `data`. Raises BadRequest as `faults_named` says."""
+    with faults_named(place):
+        return decoder.decode(data)

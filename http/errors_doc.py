@@ -3,7 +3,8 @@
 import inspect
 from collections.abc import Iterator
 
-from maxd.http.openai_errors import LONGEST_RETRY_SECONDS, type_of
+from maxd.http.error_headers import LONGEST_RETRY_SECONDS
+from maxd.http.openai_errors import type_of
 from maxd.workers import faults
 from maxd.workers.faults import Fault, UsageLimit
 

@@ -3,22 +3,24 @@ becomes of it.
 
 One table for each dialect: its decoder applies it, the documents print it. A field that is not in
 it is unknown to the dialect's own API as well and is ignored, as clients expect of servers older
-than themselves.
+than themselves; a client may wish for strict mode, which refuses whatever has no effect.
 """
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
-from maxd.http import decoding
+from maxd.http.decoding import faults_named
 from maxd.workers.faults import BadRequest
 
 
 class Use(StrEnum):
     HONOURED = "honoured"
+    POST_PROCESSED = "seen to by maxd"
     IGNORED = "accepted, without effect"
     REFUSED = "refused"
 
@@ -32,9 +34,10 @@ class Field(NamedTuple):
 
 
 # A value without a type costs 24 times its size in memory; every harmless one is tiny.
-HARMLESS_BYTES = 256
+HARMLESS_BYTES: Final = 256
 
 _ABSENT = Raw(b"null")
+_UNKNOWN = re.compile(r"Object contains unknown field `([A-Za-z0-9_-]{1,64})`")
 
 
 class FieldTable:
@@ -43,28 +46,35 @@ class FieldTable:
     def __init__(self, fields: Mapping[str, Field]) -> None:
         self.fields = fields
         # Made of the table, so that a body of a million other keys costs no memory.
-        self._decoder = msgspec.json.Decoder(
-            msgspec.defstruct("Fields", [(name, Raw, _ABSENT) for name in fields])
+        known = [(name, Raw, _ABSENT) for name in fields]
+        self._tolerant, self._strict = (
+            msgspec.json.Decoder(
+                msgspec.defstruct("Fields", known, forbid_unknown_fields=forbids),
+            )
+            for forbids in (False, True)
         )
 
-    def apply(self, body: bytes) -> tuple[str, ...]:
-        """The names of the fields of `body` that were accepted without effect. `null` counts as
-        absent.
+    def apply(self, body: bytes, *, strict: bool = False) -> tuple[str, ...]:
+        """The names of the fields of `body` that were accepted without effect, in the table's
+        order. `null` counts as absent.
 
         Raises BadRequest for what is no JSON object, and naming the first field that asks for
-        something that cannot be done.
+        something that cannot be done, or with `strict` has no effect.
         """
-        found = decoding.decode(self._decoder, body)
+        with faults_named():
+            found = self._known(body) if strict else self._tolerant.decode(body)
         ignored = []
         for name, field in self.fields.items():
-            if field.use is Use.HONOURED:
+            if field.use not in (Use.IGNORED, Use.REFUSED):
                 continue
             value = bytes(getattr(found, name))
             if value == b"null" or _is_harmless(field, value):
                 continue
             if field.use is Use.REFUSED:
-                raise BadRequest(f"{name}: {field.note}", param=name, code="unsupported_parameter")
+                raise _refused(name, field.note)
             ignored.append(name)
+        if strict:
+            refuse_ignored(ignored)
         return tuple(ignored)
 
     def markdown_table(self) -> str:
@@ -74,6 +84,37 @@ class FieldTable:
             for name, field in self.fields.items()
         ]
         return "\n".join(("| field | what becomes of it |", "| --- | --- |", *rows))
+
+    def _known(self, body: bytes) -> Struct:
+        """The fields of `body`. Raises BadRequest for one that is not in the table."""
+        try:
+            return self._strict.decode(body)
+        except msgspec.ValidationError as error:
+            # What is no object at all has another message.
+            if "unknown field" not in str(error):
+                raise
+            unknown = _UNKNOWN.search(str(error))
+        if unknown is None:
+            raise BadRequest(
+                "there is an unknown field, which strict mode refuses", code="unsupported_parameter"
+            )
+        raise _refused(unknown[1], "is an unknown field, which strict mode refuses")
+
+
+def refuse_ignored(names: Sequence[str]) -> None:
+    """What strict mode makes of fields that would have no effect: raise BadRequest for the first,
+    if there is one."""
+    if names:
+        raise _refused(names[0], "has no effect here, which strict mode refuses")
+
+
+def empty(value: Any) -> bool:
+    """Harmless is a list, an object or a text with nothing in it."""
+    return value in ([], {}, "")
+
+
+def _refused(name: str, reason: str) -> BadRequest:
+    return BadRequest(f"{name}: {reason}", param=name, code="unsupported_parameter")
 
 
 def _is_harmless(field: Field, value: bytes) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 from maxd.daemon.observer import Replied
 from maxd.http.guard import Render, Reply, send_reply
-from maxd.workers.faults import Fault
+from maxd.workers.faults import Fault, first_leaf
 
 if TYPE_CHECKING:
     from hypercorn.typing import (
@@ -102,12 +102,6 @@ class Front:
                 fault = first_leaf(group)
             if fault is not None:
                 await send_reply(send_with_id, self._render(fault, inner))
-
-
-def first_leaf(group: BaseExceptionGroup[Fault]) -> Fault:
-    """The first fault in `group`."""
-    first = group.exceptions[0]
-    return first_leaf(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 def normal_path(path: str) -> str:

@@ -32,8 +32,9 @@ from hypercorn.typing import (
 )
 from msgspec import Struct
 
+from maxd.daemon.logs import place_of
 from maxd.http.guard import Render, reply_headers, send_reply
-from maxd.workers.faults import BadRequest, Fault
+from maxd.workers.faults import BadRequest, Fault, first_leaf, internal_error
 
 Address: TypeAlias = tuple[str, int]
 
@@ -43,30 +44,32 @@ It is the handler's to know whether the client takes it."""
 
 
 class Incident(Struct, frozen=True):
-    """Something that went wrong, as a fact: where, and the names of the exception types.
+    """Something that went wrong, as a fact: in which part, the names of the exception types, and
+    the line of ours that raised it where there is one.
 
     It never holds a message or a traceback; those can quote a prompt.
     """
 
     place: Literal["accept", "connection", "handler"]
     error: str
+    at: str = ""
 
 
 Report: TypeAlias = Callable[[Incident], None]
 """Counts or logs an incident. Must not raise."""
 
 
-def error_name(error: BaseException) -> str:
-    """The type of `error`, or of everything in it if it is a group."""
+def incident(
+    place: Literal["connection", "handler"], group: BaseExceptionGroup[Exception]
+) -> Incident:
+    """The incident that exceptions make."""
+    return Incident(place, "+".join(sorted(_types(group))), place_of(first_leaf(group)))
+
+
+def _types(error: BaseException) -> set[str]:
     if isinstance(error, BaseExceptionGroup):
-        return "+".join(sorted({error_name(inner) for inner in error.exceptions}))
-    return type(error).__name__
-
-
-def _leaf(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+        return {name for inner in error.exceptions for name in _types(inner)}
+    return {type(error).__name__}
 
 
 class Handlers:
@@ -135,19 +138,18 @@ class Handlers:
                 await send(held)
             await send(event)
 
-        fault = Fault("The server failed to answer this request.", code="internal_error")
+        fault = internal_error()
         with cancel_scope, take:
             try:
                 await app(scope, cast("ASGIReceiveCallable", take.receive), hold_start)
             except* Fault as group:
-                leaf = _leaf(group)
-                assert isinstance(leaf, Fault)
-                fault = leaf
+                fault = first_leaf(group)
                 if started:
-                    self._report(Incident("handler", error_name(group)))
-            # The barrier: whatever a handler raises ends its own request and nothing else.
+                    self._report(incident("handler", group))
+            # The barrier: whatever a handler raises ends its own request and nothing else. It is
+            # reported, and the client is told of an internal error.
             except* Exception as group:
-                self._report(Incident("handler", error_name(group)))
+                self._report(incident("handler", group))
             if not started:
                 await send_reply(cast("ASGISendCallable", send), self._render(fault))
             # Ends a reply that was begun and not finished: the connection is closed.

@@ -2,6 +2,7 @@
 
 import math
 
+import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
@@ -42,5 +43,4 @@ class IncidentLog:
 
     def _tell(self, event: str, told: Told) -> None:
         more = {} if told.count == 1 else {"count": told.count, "seconds": round(told.seconds, 1)}
-        incident = told.incident
-        self._log.warning(event, place=incident.place, error=incident.error, **more)
+        self._log.warning(event, **msgspec.structs.asdict(told.incident), **more)

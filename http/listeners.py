@@ -74,7 +74,7 @@ def open_listeners(settings: Server, environ: Mapping[str, str]) -> Listeners:
             listeners.main.append(_open_path(settings.unix_socket, listeners))
         if settings.admin_socket and not listeners.admin:
             listeners.admin.append(_open_path(settings.admin_socket, listeners))
-    except BaseException:
+    except BaseException:  # Also what nobody expects; the caller gets it, and nothing stays open.
         listeners.close()
         raise
     return listeners
@@ -101,7 +101,7 @@ def _open_path(configured: str, listeners: Listeners) -> socket.socket:
         sock.bind(path)
         listeners.paths.append((path, os.stat(path).st_ino))
         sock.listen(BACKLOG)
-    except BaseException:
+    except BaseException:  # The same.
         sock.close()
         raise
     finally:

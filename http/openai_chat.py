@@ -5,12 +5,11 @@ from typing import Annotated, Final, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Raw, Struct, field
 
-from maxd.http import openai_fields, openai_messages, openai_tools
+from maxd.http import decoding, openai_messages, openai_tools
 from maxd.http.dialect import FindModel
-from maxd.http.openai_errors import invalid
+from maxd.http.openai_fields import FIELDS
 from maxd.http.openai_wire import ChatMessage
 from maxd.http.wishes import Wishes
-from maxd.workers.faults import BadRequest
 from maxd.workers.turn import Effort, Turn
 
 VERBOSITY: Final = {
@@ -64,18 +63,8 @@ _body = msgspec.json.Decoder(ChatBody)
 def decode(body: bytes, find_model: FindModel, wishes: Wishes | None = None) -> ChatRequest:
     """The request in `body`. Raises BadRequest naming the field, ModelNotFound, TooLarge."""
     wishes = wishes or Wishes()
-    try:
-        ignored = openai_fields.apply(body, strict=wishes.strict)
-        chat = _body.decode(body)
-    except msgspec.ValidationError as error:
-        raise invalid(error) from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        # A text cut within a surrogate pair, which JavaScript writes as `\ud83d`, ends here too.
-        raise BadRequest(
-            "the body is not valid JSON in UTF-8 without lone surrogates", code="invalid_json"
-        ) from None
-    except RecursionError:
-        raise BadRequest("the body is nested too deeply", code="invalid_json") from None
+    ignored = FIELDS.apply(body, strict=wishes.strict)
+    chat = decoding.decode(_body, body)
     profile, model = find_model(chat.model)
     system, messages = openai_messages.conversation(chat.messages, partial=wishes.partial)
     functions = openai_tools.functions(chat.tools)

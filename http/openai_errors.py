@@ -1,15 +1,11 @@
 """Faults in OpenAI's shape: status, headers and the envelope that its SDKs raise from."""
 
-import math
-
 import msgspec
 from msgspec import Struct
 
-from maxd.http.guard import CHALLENGE, Reply
-from maxd.workers.faults import BadRequest, Fault
-
-# The SDKs sleep through a long Retry-After or hammer on; past this they are told not to retry.
-LONGEST_RETRY_SECONDS = 60
+from maxd.http.error_headers import error_headers
+from maxd.http.guard import Reply
+from maxd.workers.faults import Fault
 
 
 class ErrorBody(Struct):
@@ -34,40 +30,7 @@ def envelope(fault: Fault) -> bytes:
 def render(fault: Fault) -> Reply:
     """The whole reply that tells `fault`."""
     body = envelope(fault)
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-    ]
-    wait = fault.retry_after
-    if wait is not None:
-        headers.append((b"retry-after", str(max(1, math.ceil(wait))).encode()))
-    if fault.status == 401:
-        headers.append(CHALLENGE)
-    if not fault.retry or (wait is not None and wait > LONGEST_RETRY_SECONDS):
-        headers.append((b"x-should-retry", b"false"))
-    return fault.status, headers, body
-
-
-def invalid(error: msgspec.ValidationError, field: str = "") -> BadRequest:
-    """What msgspec refused in the body, or in `field` of it, as the fault that names the place.
-
-    msgspec names the place as a path, `$.messages[0].role`; OpenAI without the `$.`.
-    """
-    # Of a key that is wrong it says: at `key` in `$.metadata`.
-    what = str(error).replace(" - at `key` in `$", " - at `$")
-    if what.endswith("`") and " - at `$" in what:
-        # The last one: a quoted value may hold the same words.
-        what, _, path = what.rpartition(" - at `$")
-    else:
-        path = ""
-    param = f"{field}{path.rstrip('`')}".removeprefix(".")
-    if what.startswith(("Invalid value", "Invalid enum value")):
-        # An unknown role, type or word. msgspec quotes it, and it may be anything of the client's.
-        what = "Unknown value"
-    elif "required field" in what:
-        missing = what.rpartition("required field `")[2].rstrip("`")
-        param = f"{param}.{missing}" if param else missing
-    return BadRequest(f"{what}{f' in {param}' if param else ''}", param=param or None)
+    return fault.status, error_headers(fault, body), body
 
 
 def type_of(status: int) -> str:

@@ -7,6 +7,7 @@ import msgspec
 
 from maxd.http import data_urls
 from maxd.http.call_pairs import paired
+from maxd.http.content import Allowance, check_text, unsupported
 from maxd.http.openai_wire import (
     AssistantMessage,
     AudioPart,
@@ -25,12 +26,8 @@ from maxd.http.openai_wire import (
     UserMessage,
     VideoPart,
 )
-from maxd.workers.faults import BadRequest, TooLarge
+from maxd.workers.faults import BadRequest
 from maxd.workers.turn import Document, Image, Message, Part, Text, ToolCall, ToolResult
-
-TEXT_LIMIT: Final = 8 * 1024 * 1024
-"""Characters of text in one request. No model's window holds more: a million tokens are about
-4 MB. Images and PDFs do not count."""
 
 NOT_AN_OBJECT: Final = "INVALID_JSON"
 """Under this key stand the arguments of an earlier call that are no JSON object: models do write
@@ -52,7 +49,7 @@ def conversation(
     """
     if not messages:
         raise BadRequest("messages is empty", param="messages")
-    allowance = _Allowance()
+    allowance = Allowance("messages")
     system: list[str] = []
     turns: list[Message] = []
     last = len(messages) - 1
@@ -76,37 +73,6 @@ def conversation(
     return tuple(system), paired(turns, partial=partial)
 
 
-class _Allowance:
-    """What one request may still hold."""
-
-    def __init__(self) -> None:
-        self._text = TEXT_LIMIT
-        self._data = data_urls.DATA_LIMIT
-
-    def take(self, parts: Sequence[Part]) -> None:
-        for part in parts:
-            match part:
-                case Text(text):
-                    self._text -= len(text)
-                case ToolCall(_, name, arguments):
-                    self._text -= len(name) + len(arguments)
-                case Document("text/plain", data):
-                    self._text -= len(data)
-                case Image(_, data) | Document(_, data):
-                    self._data -= len(data)
-                case ToolResult(_, results):
-                    self.take(results)
-                case _:
-                    pass
-        if self._text < 0:
-            raise TooLarge(f"messages hold more than {TEXT_LIMIT} characters", param="messages")
-        if self._data < 0:
-            raise TooLarge(
-                f"messages hold more than {data_urls.DATA_LIMIT} characters of base64",
-                param="messages",
-            )
-
-
 def _parts(message: ChatMessage, place: str) -> Iterator[Part]:
     """The parts of one message."""
     match message:
@@ -115,11 +81,11 @@ def _parts(message: ChatMessage, place: str) -> Iterator[Part]:
         case AssistantMessage():
             yield from _answer(message, place)
         case ToolMessage(call_id, content):
-            _check_text(call_id, f"{place}.tool_call_id")
+            check_text(call_id, f"{place}.tool_call_id")
             parts = tuple(_contents(content or "", f"{place}.content"))
             yield ToolResult(call_id, parts)
         case FunctionMessage():
-            raise _unsupported("function messages are not supported; use tools", f"{place}.role")
+            raise unsupported("function messages are not supported; use tools", f"{place}.role")
 
 
 def _named(
@@ -127,7 +93,7 @@ def _named(
 ) -> Iterator[Part]:
     """The parts, the first text of which says who speaks."""
     if name:
-        _check_text(name, f"{place}.name")
+        check_text(name, f"{place}.name")
     for part in parts:
         if name and isinstance(part, Text):
             yield Text(f"{name}: {part.text}")
@@ -153,20 +119,19 @@ def _contents(
             case FilePart(file):
                 yield _file(file, f"{place}.file")
             case AudioPart():
-                raise _unsupported("audio is not supported", place)
+                raise unsupported("audio is not supported", place)
             case VideoPart():
-                raise _unsupported("video is not supported", place)
+                raise unsupported("video is not supported", place)
 
 
 def _text(text: str, where: str) -> Iterator[Text]:
-    _check_text(text, where)
-    if text.strip():
+    if check_text(text, where).strip():
         yield Text(text)
 
 
 def _file(file: FileData, where: str) -> Document | Image:
     if file.file_id is not None:
-        raise _unsupported("there are no uploaded files here; send file_data", f"{where}.file_id")
+        raise unsupported("there are no uploaded files here; send file_data", f"{where}.file_id")
     if file.file_data is None:
         raise BadRequest(f"{where}.file_data is missing", param=f"{where}.file_data")
     return data_urls.file(file.file_data, file.filename, f"{where}.file_data")
@@ -176,7 +141,7 @@ def _answer(message: AssistantMessage, place: str) -> Iterator[Part]:
     """An earlier answer: its text, then its calls."""
     for name, raw in (("function_call", message.function_call), ("audio", message.audio)):
         if bytes(raw) not in _NOTHING:
-            raise _unsupported(f"{name} in messages is not supported", f"{place}.{name}")
+            raise unsupported(f"{name} in messages is not supported", f"{place}.{name}")
     yield from _contents(message.content or "", f"{place}.content")
     yield from _text(message.refusal or "", f"{place}.refusal")
     for index, call in enumerate(message.tool_calls or ()):
@@ -184,8 +149,8 @@ def _answer(message: AssistantMessage, place: str) -> Iterator[Part]:
 
 
 def _call(call: MessageToolCall, place: str) -> ToolCall:
-    _check_text(call.id or "", f"{place}.id")
-    _check_text(call.function.name, f"{place}.function.name")
+    check_text(call.id or "", f"{place}.id")
+    check_text(call.function.name, f"{place}.function.name")
     return ToolCall(call.id or "", call.function.name, _arguments(call.function.arguments or ""))
 
 
@@ -199,12 +164,3 @@ def _arguments(text: str) -> str:
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         pass
     return msgspec.json.encode({NOT_AN_OBJECT: text}).decode()
-
-
-def _check_text(text: str, where: str) -> None:
-    if "\0" in text:
-        raise BadRequest("NUL characters are not allowed", param=where)
-
-
-def _unsupported(message: str, param: str) -> BadRequest:
-    return BadRequest(message, param=param, code="unsupported_value")

@@ -1,31 +1,27 @@
 """OpenAI chat completions, inwards: `tools`, `tool_choice` and `response_format`."""
 
-from typing import Annotated, Final, Literal, TypeAlias, TypeVar
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta, Raw, Struct, field
 
-from maxd.http.openai_errors import invalid
-from maxd.http.schemas import EMPTY, BadSchema, answer_schema, function_schema
-from maxd.workers.faults import BadRequest, TooLarge
+from maxd.http.client_functions import (
+    ABSENT,
+    NO_SCHEMA,
+    Functions,
+    OpenAIName,
+    answer_schema,
+)
+from maxd.http.content import unsupported
+from maxd.http.decoding import decode
+from maxd.workers.faults import BadRequest
 from maxd.workers.turn import Function, ToolChoice
 
-TOOLS_LIMIT: Final = 512
-"""Functions in one request. OpenAI takes 128; clients that cut nothing have been seen with 200."""
-TOOLS_BYTES: Final = 2 * 1024 * 1024
-"""Their JSON: more than twice what fits any model's window."""
-
-NO_SCHEMA: Final = '{"type":"object"}'
-"""What `json_object` asks for."""
-
-FunctionName: TypeAlias = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.:-]{1,64}\Z")]
 _FormatName: TypeAlias = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{1,64}\Z")]
-_T = TypeVar("_T")
-_NULL = frozenset((b"", b"null"))
 
 
 class FunctionDefinition(Struct):
-    name: FunctionName
+    name: OpenAIName
     description: str | None = None
     parameters: Raw = field(default_factory=Raw)
 
@@ -81,28 +77,34 @@ _format = msgspec.json.Decoder(TextFormat | ObjectFormat | SchemaFormat)
 
 def functions(raw: Raw) -> tuple[Function, ...]:
     """The functions of the field `tools`. Raises BadRequest naming what is wrong, TooLarge."""
-    if bytes(raw) in _NULL:
+    if bytes(raw) in ABSENT:
         return ()
-    if len(bytes(raw)) > TOOLS_BYTES:
-        raise TooLarge(f"tools hold more than {TOOLS_BYTES} bytes", param="tools")
-    tools = _decode(_tools, raw, "tools")
-    if len(tools) > TOOLS_LIMIT:
-        raise BadRequest(f"tools are more than {TOOLS_LIMIT}", param="tools")
-    found: dict[str, Function] = {}
+    found = Functions(len(bytes(raw)))
+    tools = decode(_tools, raw, "tools")
     for index, tool in enumerate(tools):
-        function = _function(tool, f"tools[{index}]")
-        if function.name in found:
-            place = f"tools[{index}].function.name"
-            raise BadRequest(f"{place} is the name of an earlier function too", param=place)
-        found[function.name] = function
-    return tuple(found.values())
+        place = f"tools[{index}]"
+        if tool.type != "function":
+            raise unsupported(
+                f"{place}: only tools of the type function are taken", f"{place}.type"
+            )
+        definition, place = tool.function, f"{place}.function"
+        if definition is None:
+            raise BadRequest(f"{place} is missing", param=place)
+        found.add(
+            definition.name,
+            definition.description,
+            definition.parameters,
+            place,
+            f"{place}.parameters",
+        )
+    return found.all()
 
 
 def choice(raw: Raw, functions: tuple[Function, ...]) -> ToolChoice:
     """The field `tool_choice`. Raises BadRequest if it asks for what `functions` do not have."""
-    if bytes(raw) in _NULL:
+    if bytes(raw) in ABSENT:
         return ToolChoice()
-    asked = _decode(_choice, raw, "tool_choice")
+    asked = decode(_choice, raw, "tool_choice")
     match asked:
         case "none":
             return ToolChoice("none")
@@ -115,7 +117,7 @@ def choice(raw: Raw, functions: tuple[Function, ...]) -> ToolChoice:
         case AllowedTools(allowed):
             wanted = ToolChoice(allowed.mode, _names(allowed))
         case NamedCustom():
-            raise _unsupported("custom tools are not supported; use functions", "tool_choice")
+            raise unsupported("custom tools are not supported; use functions", "tool_choice")
         case _:
             raise BadRequest("Unknown value in tool_choice", param="tool_choice")
     if not functions:
@@ -127,41 +129,16 @@ def choice(raw: Raw, functions: tuple[Function, ...]) -> ToolChoice:
 
 def schema(raw: Raw) -> str | None:
     """The JSON text of the schema that the field `response_format` asks for. Raises BadRequest."""
-    if bytes(raw) in _NULL:
+    if bytes(raw) in ABSENT:
         return None
-    asked = _decode(_format, raw, "response_format")
+    asked = decode(_format, raw, "response_format")
     match asked:
         case ObjectFormat():
             return NO_SCHEMA
         case SchemaFormat(named):
-            try:
-                return answer_schema(named.schema)
-            except BadSchema as error:
-                raise BadRequest(
-                    f"the schema of response_format cannot be used: {error}",
-                    param="response_format",
-                    code="invalid_schema",
-                ) from None
+            return answer_schema(named.schema, "response_format")
         case _:
             return None
-
-
-def _function(tool: Tool, place: str) -> Function:
-    if tool.type != "function":
-        raise _unsupported(f"{place}: only tools of the type function are taken", f"{place}.type")
-    definition = tool.function
-    if definition is None:
-        raise BadRequest(f"{place}.function is missing", param=f"{place}.function")
-    if definition.description and "\0" in definition.description:
-        raise BadRequest("NUL characters are not allowed", param=f"{place}.function.description")
-    parameters = EMPTY
-    if bytes(definition.parameters) not in _NULL:
-        try:
-            parameters = function_schema(definition.parameters)
-        except BadSchema as error:
-            where = f"{place}.function.parameters"
-            raise BadRequest(f"{where} cannot be used: {error}", param=where) from None
-    return Function(definition.name, definition.description or "", parameters)
 
 
 def _names(allowed: Allowed) -> tuple[str, ...]:
@@ -169,16 +146,5 @@ def _names(allowed: Allowed) -> tuple[str, ...]:
         raise BadRequest("tool_choice allows no tools; use none", param="tool_choice")
     names = [tool.function.name for tool in allowed.tools if isinstance(tool, NamedTool)]
     if len(names) < len(allowed.tools):
-        raise _unsupported("custom tools are not supported; use functions", "tool_choice")
+        raise unsupported("custom tools are not supported; use functions", "tool_choice")
     return tuple(dict.fromkeys(names))
-
-
-def _decode(decoder: msgspec.json.Decoder[_T], raw: Raw, name: str) -> _T:
-    try:
-        return decoder.decode(raw)
-    except msgspec.ValidationError as error:
-        raise invalid(error, name) from None
-
-
-def _unsupported(message: str, param: str) -> BadRequest:
-    return BadRequest(message, param=param, code="unsupported_value")

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Raw, Struct, field
 
 from maxd.http import data_urls
-from maxd.http.responses_decoding import TEXT_LIMIT, check_text
+from maxd.http.content import PDF, PDF_BEGINS, Allowance, check_text, unsupported
 from maxd.http.responses_items import (
     FunctionCallItem,
     FunctionOutputItem,
@@ -24,21 +24,19 @@ from maxd.http.responses_items import (
     WebSearchItem,
 )
 from maxd.http.responses_thinking import unseal
-from maxd.workers.faults import BadRequest, TooLarge
+from maxd.workers.faults import BadRequest
 from maxd.workers.turn import (
     Document,
     Image,
     Message,
     Part,
     Text,
-    Thinking,
     ToolCall,
     ToolResult,
 )
 
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
 _CALL_ID = re.compile(r"[!-~]{1,256}", re.ASCII)
-_PDF_BEGINS = "JVBERi0"
 _object = msgspec.json.Decoder(dict[str, Raw])
 
 
@@ -74,7 +72,8 @@ def conversation(
     said: list[_Said] = []
     # Where the call of each id was made; None once it has its result.
     callers: dict[str, _Said] = {}
-    budget = TEXT_LIMIT - len(instructions or "")
+    allowance = Allowance("input")
+    allowance.take(map(Text, system))
     for number, (item, place) in enumerate((each.item, each.place) for each in items):
         match item:
             case MessageItem(role="assistant"):
@@ -102,7 +101,7 @@ def conversation(
                 answer.calls[item.call_id] = place
             case FunctionOutputItem():
                 result = _result(item, place)
-                parts = [*result.parts]
+                parts = [result]
                 _give_back(result, callers.get(item.call_id), said, place, alone=alone)
             case ReasoningItem():
                 thinking = unseal(item)
@@ -111,9 +110,7 @@ def conversation(
                     _answer(said).parts.extend(parts)
             case WebSearchItem():
                 parts = []
-        budget -= sum(map(_length, parts))
-        if budget < 0:
-            raise TooLarge(f"input holds more than {TEXT_LIMIT} characters", param="input")
+        allowance.take(parts)
     return tuple(system), tuple(_finished(said))
 
 
@@ -180,15 +177,15 @@ def _parts(
 def _data(part: InputImage | InputFile | InputAudio, place: str) -> Image | Document:
     match part:
         case InputAudio():
-            raise _unsupported("audio is not supported", place)
+            raise unsupported("audio is not supported", place)
         case InputImage(file_id=str()) | InputFile(file_id=str()):
-            raise _unsupported("there are no uploaded files; send the data", f"{place}.file_id")
+            raise unsupported("there are no uploaded files; send the data", f"{place}.file_id")
         case InputFile(file_url=str()):
-            raise _unsupported("nothing is fetched; send `file_data`", f"{place}.file_url")
+            raise unsupported("nothing is fetched; send `file_data`", f"{place}.file_url")
         case InputFile(filename, str(data)):
             if not data.startswith("data:"):
-                # Some clients leave the head out. A PDF begins with `%PDF-`.
-                kind = data_urls.PDF if data.startswith(_PDF_BEGINS) else "text/plain"
+                # Some clients leave the head out.
+                kind = PDF if data.startswith(PDF_BEGINS) else "text/plain"
                 data = f"data:{kind};base64,{data}"
             return data_urls.file(data, filename, f"{place}.file_data")
         case InputImage(str(url)):
@@ -197,10 +194,6 @@ def _data(part: InputImage | InputFile | InputAudio, place: str) -> Image | Docu
             raise BadRequest("file_data is missing", param=f"{place}.file_data")
         case InputImage():
             raise BadRequest("image_url is missing", param=f"{place}.image_url")
-
-
-def _unsupported(message: str, param: str) -> BadRequest:
-    return BadRequest(message, param=param, code="unsupported_value")
 
 
 def _call(item: FunctionCallItem, place: str) -> ToolCall:
@@ -235,15 +228,3 @@ def _check_call_id(call_id: str, place: str) -> None:
         raise BadRequest(
             "must be 1 to 256 printable characters without spaces", param=f"{place}.call_id"
         )
-
-
-def _length(part: Part) -> int:
-    match part:
-        case Text(text) | Thinking(text):
-            return len(text)
-        case ToolCall():
-            return len(part.arguments)
-        case Document(media_type="text/plain", data=data):
-            return len(data)
-        case _:
-            return 0

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
-from maxd.http.responses_decoding import decode
+from maxd.http.decoding import decode
 from maxd.workers.faults import BadRequest
 
 # An item's id tells the response whose output it is in, so that a reference to it can be looked

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from maxd.http.decoding import decode, faults_named
 from maxd.http.dialect import FindModel
-from maxd.http.responses_decoding import decode, faults_named
+from maxd.http.field_table import refuse_ignored
 from maxd.http.responses_fields import FIELDS
 from maxd.http.responses_history import Placed, conversation
 from maxd.http.responses_items import Item, ItemReference, read_items, response_of
@@ -135,13 +136,14 @@ def unknown_item(index: int) -> BadRequest:
 _body = msgspec.json.Decoder(Body)
 
 
-def parse(data: bytes) -> Parsed:
-    """The request in `data`. Raises BadRequest naming the field, TooLarge."""
+def parse(data: bytes, *, strict: bool = False) -> Parsed:
+    """The request in `data`. Raises BadRequest naming the field, with `strict` also one that would
+    have no effect, and TooLarge."""
     with faults_named():
         if not data.isascii():
             # What is given back is not decoded, and must be text as well.
             data.decode()
-        ignored = [*FIELDS.apply(data)]
+        ignored = [*FIELDS.apply(data, strict=strict)]
     body = decode(_body, data)
     if LOGPROBS in (body.include or ()):
         raise BadRequest("the service has no logprobs", param="include", code="unsupported_value")
@@ -157,6 +159,8 @@ def parse(data: bytes) -> Parsed:
         ignored.append("reasoning.mode")
     if reasoning.context not in (None, "auto"):
         ignored.append("reasoning.context")
+    if strict:
+        refuse_ignored(ignored)
     return Parsed(
         body=body,
         items=read_items(body.input, "input"),

@@ -62,14 +62,7 @@ class Responses:
     async def ask(self, body: bytes, scope: str, wishes: Wishes) -> Asked:
         """What the request in `body` asks for. Raises BadRequest naming the field, ModelNotFound,
         TooLarge, Overloaded."""
-        parsed = parse(body)
-        if wishes.strict and parsed.ignored:
-            name = parsed.ignored[0]
-            raise BadRequest(
-                f"{name} has no effect here, which strict mode refuses",
-                param=name,
-                code="unsupported_parameter",
-            )
+        parsed = parse(body, strict=wishes.strict)
         previous = parsed.body.previous_response_id
         history = [] if previous is None else await self._history(scope, previous)
         items = parsed.resolve(await self._referred(parsed, scope))

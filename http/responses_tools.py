@@ -3,22 +3,24 @@ the answer."""
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Final, Literal
+from typing import Literal
 
 import msgspec
-from msgspec import Meta, Raw, Struct, field
+from msgspec import Raw, Struct, field
 
-from maxd.http.responses_decoding import check_text, decode
-from maxd.http.schemas import EMPTY, BadSchema, answer_schema, function_schema
+from maxd.http.client_functions import (
+    ABSENT,
+    NO_SCHEMA,
+    Functions,
+    OpenAIName,
+    answer_schema,
+)
+from maxd.http.content import unsupported
+from maxd.http.decoding import decode
 from maxd.workers.faults import BadRequest
 from maxd.workers.turn import Function, ToolChoice
 
 WEB_SEARCH = re.compile(r"web_search(_preview)?(_[0-9_]+)?", re.ASCII)
-NO_SCHEMA: Final = '{"type":"object"}'
-"""What `json_object` asks for."""
-TOOLS_LIMIT: Final = 512
-"""Functions in one request. OpenAI takes 128; clients that cut nothing have been seen with 200."""
-_NULL = (b"", b"null")
 
 
 class _Kind(Struct):
@@ -26,7 +28,7 @@ class _Kind(Struct):
 
 
 class _FunctionTool(Struct):
-    name: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.:-]{1,64}\Z")]
+    name: OpenAIName
     description: str | None = None
     parameters: Raw = Raw()
 
@@ -73,49 +75,35 @@ _named = msgspec.json.Decoder(_Named)
 
 def read_tools(tools: Sequence[Raw]) -> Tools:
     """The tools of a request. Raises BadRequest naming the one that cannot be had."""
-    if len(tools) > TOOLS_LIMIT:
-        raise BadRequest(f"more than {TOOLS_LIMIT} tools", param="tools")
-    functions: dict[str, Function] = {}
+    functions = Functions(sum(len(bytes(raw)) for raw in tools))
     web_search = False
     ignored: dict[str, None] = {}
     for index, raw in enumerate(tools):
         place = f"tools[{index}]"
         kind = decode(_kind, raw, place).type
         if kind == "function":
-            function = _read_function(raw, place)
-            if function.name in functions:
-                raise BadRequest("two functions have this name", param=f"{place}.name")
-            functions[function.name] = function
+            found = decode(_function, raw, place)
+            functions.add(
+                found.name, found.description, found.parameters, place, f"{place}.parameters"
+            )
         elif WEB_SEARCH.fullmatch(kind):
             search = decode(_web_search, raw, place)
-            if bytes(search.filters) not in (*_NULL, b"{}"):
-                raise _unsupported("the search cannot be filtered", f"{place}.filters")
+            if bytes(search.filters) not in (*ABSENT, b"{}"):
+                raise unsupported("the search cannot be filtered", f"{place}.filters")
             for name in ("user_location", "search_context_size"):
-                if bytes(getattr(search, name)) not in _NULL:
+                if bytes(getattr(search, name)) not in ABSENT:
                     ignored[f"tools.{name}"] = None
             web_search = True
         else:
-            raise _unsupported(f"{_shown(kind)} tools are not supported", f"{place}.type")
-    if web_search and functions:
-        raise _unsupported("web_search cannot be used together with functions", "tools")
-    return Tools(tuple(functions.values()), web_search, tuple(ignored))
-
-
-def _read_function(raw: Raw, place: str) -> Function:
-    function = decode(_function, raw, place)
-    parameters = EMPTY
-    if bytes(function.parameters) not in _NULL:
-        try:
-            parameters = function_schema(function.parameters)
-        except BadSchema as error:
-            raise _bad_schema(error, f"{place}.parameters") from None
-    description = check_text(function.description or "", f"{place}.description")
-    return Function(function.name, description, parameters)
+            raise unsupported(f"{_shown(kind)} tools are not supported", f"{place}.type")
+    if web_search and functions.all():
+        raise unsupported("web_search cannot be used together with functions", "tools")
+    return Tools(functions.all(), web_search, tuple(ignored))
 
 
 def read_format(value: Raw) -> str | None:
     """The JSON text of the schema that `text.format` asks for. Raises BadRequest."""
-    if bytes(value) in _NULL:
+    if bytes(value) in ABSENT:
         return None
     form = decode(_format, value, "text.format")
     match form.type:
@@ -127,15 +115,12 @@ def read_format(value: Raw) -> str | None:
             place = "text.format.schema"
             if not bytes(form.schema):
                 raise BadRequest("the schema is missing", param=place)
-            try:
-                return answer_schema(form.schema)
-            except BadSchema as error:
-                raise _bad_schema(error, place) from None
+            return answer_schema(form.schema, place)
 
 
 def read_choice(value: Raw, tools: Tools) -> ToolChoice:
     """Which tools may or must be called. Raises BadRequest."""
-    if bytes(value) in _NULL:
+    if bytes(value) in ABSENT:
         return ToolChoice()
     choice = decode(_choice, value, "tool_choice")
     match choice:
@@ -152,7 +137,7 @@ def read_choice(value: Raw, tools: Tools) -> ToolChoice:
                 place = f"tool_choice.tools[{index}]"
                 tool = decode(_named, raw, place)
                 if tool.type != "function":
-                    raise _unsupported("only functions can be allowed", f"{place}.type")
+                    raise unsupported("only functions can be allowed", f"{place}.type")
                 allowed.append(tool.name)
             if not allowed:
                 return ToolChoice("none")
@@ -160,7 +145,7 @@ def read_choice(value: Raw, tools: Tools) -> ToolChoice:
         case _Choice(type="allowed_tools"):
             raise BadRequest("must be auto or required", param="tool_choice.mode")
         case _Choice(type=kind):
-            raise _unsupported(f"{_shown(kind)} cannot be forced", "tool_choice.type")
+            raise unsupported(f"{_shown(kind)} cannot be forced", "tool_choice.type")
         case _:
             raise BadRequest("must be auto, none, required or an object", param="tool_choice")
 
@@ -177,11 +162,3 @@ def _names(tools: Tools, names: Sequence[str | None], place: str) -> tuple[str, 
 def _shown(kind: str) -> str:
     """A kind of tool as an error may repeat it."""
     return kind if re.fullmatch("[a-z0-9_]{1,40}", kind) else "such"
-
-
-def _unsupported(message: str, param: str) -> BadRequest:
-    return BadRequest(message, param=param, code="unsupported_value")
-
-
-def _bad_schema(error: BadSchema, place: str) -> BadRequest:
-    return BadRequest(f"the schema cannot be used: {error}", param=place, code="invalid_schema")

@@ -11,18 +11,14 @@ from typing import Any, Final, TypeGuard
 import msgspec
 from msgspec import Raw
 
+from maxd.workers.schemas import LIST, NAMED, ONE
+
 EMPTY: Final = '{"type":"object","properties":{}}'
 """The schema of a function without parameters."""
 
 _TYPES: Final = frozenset(
     ("object", "array", "string", "number", "integer", "boolean", "null"),
 )
-# What each of these keywords holds.
-_ONE = frozenset(
-    ("items", "additionalProperties", "not", "contains", "propertyNames", "if", "then", "else")
-)
-_LIST = frozenset(("anyOf", "oneOf", "allOf", "prefixItems"))
-_NAMED = frozenset(("properties", "patternProperties", "$defs", "definitions", "dependentSchemas"))
 # Sizes of texts, lists and objects: whole numbers that are never negative.
 _SIZES = frozenset(
     ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
@@ -149,15 +145,16 @@ def _named(schema: dict[str, Any], word: str) -> dict[str, Any]:
 def _inner(schema: dict[str, Any]) -> Iterator[Any]:
     """The schemas directly in `schema`."""
     for word, value in schema.items():
-        if word in _NAMED:
-            yield from _named(schema, word).values()
-        elif word in _LIST:
+        if word in NAMED:
+            within = _named(schema, word).values()
+            names_too = word == "dependencies"
+            yield from (each for each in within if not (names_too and isinstance(each, list)))
+        elif word in ONE:
+            yield from value if word in LIST and isinstance(value, list) else (value,)
+        elif word in LIST:
             if not isinstance(value, list) or not value:
                 raise BadSchema(f"a `{word}` in it is not a list of schemas")
             yield from value
-        elif word in _ONE:
-            # `items` was a list in older drafts.
-            yield from value if word == "items" and isinstance(value, list) else (value,)
 
 
 def _is_number(value: Any) -> TypeGuard[int | float]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from maxd.http.connection import Connection, Limits, hypercorn_config
-from maxd.http.http1 import Incident, Report, error_name
+from maxd.http.http1 import Incident, Report, incident
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,7 +77,7 @@ def open_sockets(host: str, port: int) -> list[socket.socket]:
                 missing = error
         if missing is not None and not sockets:
             raise missing
-    except BaseException:
+    except BaseException:  # Also what nobody expects; the caller gets it, and no socket stays.
         for sock in sockets:
             sock.close()
         raise
@@ -93,7 +93,7 @@ def _listen(family: int, address: tuple[object, ...]) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address)
         sock.listen(BACKLOG)
-    except BaseException:
+    except BaseException:  # The same.
         sock.close()
         raise
     return sock
@@ -195,10 +195,10 @@ class _Server:
                 await connection.run()
             finally:
                 self._open.discard(connection)
-        # Everything but a cancellation or an order to exit stays here: the other connections
-        # have nothing to do with it.
+        # Everything but a cancellation or an order to exit stays here, and is reported: the other
+        # connections have nothing to do with it.
         except* Exception as group:
-            self._report(Incident("connection", error_name(group)))
+            self._report(incident("connection", group))
         finally:
             sock.close()
             self._room.release()

@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 
 from maxd.daemon.demo import EXAMPLES
-from maxd.http import errors_doc, openai_fields
-from maxd.http.anthropic_fields import MESSAGES
+from maxd.http import errors_doc
+from maxd.http.anthropic_fields import FIELDS as MESSAGES_FIELDS
+from maxd.http.openai_fields import FIELDS as CHAT_FIELDS
 from maxd.http.responses_fields import FIELDS as RESPONSES_FIELDS
 
 ROOT = Path(__file__).parent.parent
@@ -18,8 +19,8 @@ def between(marker: str) -> str:
 
 
 def test_fields_of_a_request() -> None:
-    assert between("fields") == openai_fields.markdown_table()
-    assert between("messages fields") == MESSAGES.markdown_table()
+    assert between("fields") == CHAT_FIELDS.markdown_table()
+    assert between("messages fields") == MESSAGES_FIELDS.markdown_table()
 
 
 def test_fields_of_a_responses_request() -> None:

@@ -5,9 +5,10 @@ show (never a prompt, never the CLI's raw words) and, where waiting helps, for h
 A dialect renders it once; nothing else turns an exception into a reply.
 """
 
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias, TypeVar
 
 Blame: TypeAlias = Literal["client", "ours", "worker", "upstream"]
+E = TypeVar("E", bound=BaseException)
 
 
 class Fault(Exception):
@@ -284,3 +285,14 @@ class UpstreamOverloaded(UpstreamFault):
     status = 503
     code = "overloaded"
     retry_after = 10.0
+
+
+def first_leaf(group: BaseExceptionGroup[E]) -> E:
+    """The first exception in `group` that is no group: what nurseries raise has groups in it."""
+    first = group.exceptions[0]
+    return first_leaf(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def internal_error() -> Fault:
+    """What a client is told of an exception that is no Fault: a mistake of ours."""
+    return Fault("The server failed to answer this request.", code="internal_error")

@@ -19,7 +19,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from maxd.workers.cli import Login
-from maxd.workers.faults import Fault
+from maxd.workers.faults import Fault, first_leaf
 from maxd.workers.functions import PREFIX
 from maxd.workers.launch import Launch
 from maxd.workers.leaks import Leak
@@ -304,7 +304,8 @@ async def try_probe(
             with trio.move_on_after(FEATURE_SECONDS):
                 reason = await _run(probe, Bench(cli, inherited, home))
     except Exception as error:
-        # Whatever it is, it is no pass. Never its words: they may quote a path or a request.
+        # Whatever it is, it is no pass, and the finding says so. Never its words: they may quote a
+        # path or a request.
         reason = f"the probe itself failed: {type(error).__name__}"
     return Finding(name, not reason, reason, switches_off)
 
@@ -317,10 +318,5 @@ async def _run(probe: Probe, bench: Bench) -> str:
             await probe(bench)
             nursery.cancel_scope.cancel()
     except* (Leak, Fault) as group:
-        reason = str(_first(group))
+        reason = str(first_leaf(group))
     return reason
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -64,7 +64,8 @@ async def probe_reset(cli: Path, environment: Mapping[str, str]) -> ResetProbe:
             with trio.move_on_after(PROBE_SECONDS):
                 reason = await probe.run(cli, environment, home)
     except Exception as error:
-        # Whatever it is (no disk, no descriptor, a request of another form): it is no pass.
+        # Whatever it is (no disk, no descriptor, a request of another form): it is no pass, and the
+        # verdict says so.
         # Never its words: they may quote a path or a request.
         reason = f"the probe itself failed: {type(error).__name__}"
     return ResetProbe(not reason, reason, probe.version)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -81,6 +82,13 @@ class Process:
         """The id of the keeper, from which everything that the CLI starts descends. It is not
         given to another process before `kill` has returned."""
         return self._keeper.pid
+
+    def has_output(self) -> bool:
+        """Whether a read of stdout would find something now, its end included."""
+        assert isinstance(self.stdout, trio.lowlevel.FdStream)
+        poll = select.poll()
+        poll.register(self.stdout.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     def freeze_nowait(self) -> None:
         """Stop the CLI (SIGSTOP), not its children. Does nothing when it is stopped or gone."""
@@ -223,13 +231,13 @@ async def open_process(
                     # From its first instruction Ctrl-C in the daemon's terminal is not for it.
                     start_new_session=True,
                 )
-        except BaseException:
+        except BaseException:  # A cancellation too; it goes on.
             control.socket.close()
             raise
         process = Process(keeper, control, marker)
         try:
             await process._start()
-        except BaseException:
+        except BaseException:  # The same; `aclose` is shielded, and takes some seconds at most.
             await process.aclose()
             raise
     except OSError as error:

@@ -15,12 +15,14 @@ import msgspec
 
 _Schema: TypeAlias = dict[str, Any]
 
-# Which keywords hold one schema, a list of them, or schemas by name.
-_ONE = ("additionalProperties", "additionalItems", "items", "not", "contains", "propertyNames",
-        "if", "then", "else", "unevaluatedProperties", "unevaluatedItems")  # fmt: skip
-_LIST = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
-_NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas",
-          "dependencies")  # fmt: skip
+# Which keywords hold one schema, a list of them, or schemas by name, in any draft: `items` was a
+# list before 2020-12, and `dependencies` holds lists of names as well.
+ONE: Final = ("additionalProperties", "additionalItems", "items", "not", "contains",
+              "propertyNames", "if", "then", "else", "unevaluatedProperties",
+              "unevaluatedItems")  # fmt: skip
+LIST: Final = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
+NAMED: Final = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas",
+                "dependencies")  # fmt: skip
 
 # Draft 7, and what the CLI's validator knows besides.
 _KNOWN: Final = frozenset(
@@ -75,11 +77,11 @@ def _everywhere(schema: Any, change: Callable[[_Schema], _Schema]) -> Any:
         return schema
     changed = change(schema)
     for word, value in changed.items():
-        if word in _LIST and isinstance(value, list):
+        if word in LIST and isinstance(value, list):
             changed[word] = [_everywhere(each, change) for each in value]
-        elif word in _NAMED and isinstance(value, dict):
+        elif word in NAMED and isinstance(value, dict):
             changed[word] = {name: _everywhere(each, change) for name, each in value.items()}
-        elif word in _ONE:
+        elif word in ONE:
             changed[word] = _everywhere(value, change)
     return changed
 

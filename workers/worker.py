@@ -80,6 +80,7 @@ class Worker:
         # Set once it has been given a conversation, which stderr may quote from then on.
         self._used = False
         self._finished = False
+        self.version = ""  # The CLI's; empty until it has told.
         self._stderr = bytearray()
         self._stderr_ended = trio.Event()
 
@@ -207,7 +208,9 @@ class Worker:
             nursery.start_soon(self._watch_exit, process)
             try:
                 with self._conversation:
-                    on_ready(await self._become_ready(process, writes))
+                    readiness = await self._become_ready(process, writes)
+                    self.version = readiness.version
+                    on_ready(readiness)
                     await self._assigned.wait()
                     while True:
                         self._watch = watch_turn(self.launch.profile)
@@ -345,8 +348,9 @@ class Worker:
     async def _wait_assigned(
         self, process: Process, writes: "trio.MemorySendChannel[bytes]"
     ) -> None:
-        """Wait for the next turn. Raises the Fault of a worker that ends or speaks meanwhile."""
-        while not self._assigned.is_set():
+        """Wait for the next turn. Raises the Fault of a worker that ends or speaks meanwhile, though
+        it be in the moment in which the turn is given."""
+        while not self._assigned.is_set() or process.has_output():
             with trio.CancelScope() as self._listening:
                 for heard in await self._read(process, writes):
                     if isinstance(heard, Fault):

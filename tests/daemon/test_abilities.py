@@ -28,22 +28,19 @@ def found(*failed: str) -> list[Finding]:
 
 
 def test_what_has_not_failed_is_there() -> None:
-    everything = Abilities(reset=True)
-    assert abilities(None, reset=True) == everything
-    assert abilities(found(), reset=True) == everything
-    assert abilities(found(), reset=False) == Abilities()
+    assert abilities(None) == abilities(found()) == Abilities()
 
 
 @pytest.mark.parametrize("name", ["history", "functions", "schema", "resume"])
 def test_each_probe_switches_off_what_it_is_for(name: str) -> None:
-    able = abilities(found(name), reset=False)
+    able = abilities(found(name))
     assert able == replace(Abilities(), **{name: False})
 
 
 def test_where_nothing_passes_the_probes_are_not_believed() -> None:
     """Their own model may be what cannot be reached here, and turns would work."""
     every = [name for name, _, _ in PROBES]
-    assert abilities(found(*every), reset=False) == Abilities()
+    assert abilities(found(*every)) == Abilities()
 
 
 @pytest.mark.parametrize(

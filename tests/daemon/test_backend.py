@@ -28,6 +28,7 @@ class Home:
         self.cli.chmod(0o755)
         self.answer("key", loggedIn=True, authMethod="api_key", apiKeySource=API_KEY)
         self.expiring: list[float] = []
+        self.renewed = 0
         self.faults: list[BackendUnavailable | None] = []
         self.others = 0
         self.log, self._capture = logger()
@@ -47,11 +48,15 @@ class Home:
             self.log,
             self.faults.append,
             on_expiring=self.expiring.append,
+            on_renewed=self._count_renewed,
             on_other_login=self._count,
         )
 
     def _count(self) -> None:
         self.others += 1
+
+    def _count_renewed(self) -> None:
+        self.renewed += 1
 
     def warnings(self) -> list[str]:
         return [e["event"] for e in self._capture.entries if e["log_level"] == "warning"]
@@ -112,6 +117,17 @@ async def test_a_login_that_lasts_and_one_without_an_end_are_not_told(tmp_path: 
             nursery.cancel_scope.cancel()
     assert home.expiring == []
     assert LOOK_SECONDS <= 86_400, "it is seen days before its end"
+
+
+async def test_a_login_that_was_renewed_is_told_once_and_its_next_end_again(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    backend = home.backend()
+    for ends, told in ((86_400, (1, 0)), (30 * 86_400, (1, 1)), (None, (1, 1)), (86_400, (2, 1))):
+        home.log_in(ends)
+        async with trio.open_nursery() as nursery:
+            await look(backend, nursery)
+            nursery.cancel_scope.cancel()
+        assert (len(home.expiring), home.renewed) == told
 
 
 async def test_another_kind_of_login_is_told(tmp_path: Path) -> None:

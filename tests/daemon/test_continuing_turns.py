@@ -10,7 +10,6 @@ from msgspec.structs import replace
 from trio.testing import wait_all_tasks_blocked
 
 from maxd.daemon import lineage
-from maxd.daemon.abilities import Abilities
 from maxd.daemon.conversations import Conversations
 from maxd.daemon.lease import Lease
 from maxd.daemon.slots import Key
@@ -72,14 +71,14 @@ class KnowingPool(AskedPool):
 class Bench:
     """Turns over a pool that only remembers."""
 
-    def __init__(self, *, resets: bool = False) -> None:
+    def __init__(self, *, resets: bool = False, probed: str = "") -> None:
         self.pool = KnowingPool()
         self.turns = Turns(
             self.pool.as_pool,
             BUILT_IN,
             Conversations(),
             logger()[0],
-            able=lambda: Abilities(reset=resets),
+            allows_reset=lambda version: resets and version in (None, probed),
         )
 
     @contextmanager
@@ -423,6 +422,14 @@ async def test_a_worker_is_reset_for_the_effort_that_it_is_set_to() -> None:
             pass
     wanted = [each["root"] == lease.root for each in bench.pool.wanted[1:]]
     assert wanted == [True, False, False]
+
+
+async def test_after_an_update_a_worker_of_the_version_before_is_not_reset() -> None:
+    for probed, resets in (("", True), ("2.1.330", False)):
+        bench = Bench(resets=True, probed=probed)
+        await answered(bench, ask())
+        assert (bench.pool.given_back[-1].root is not None) is resets
+        assert bench.pool.wanted[-1]["root"] is not None
 
 
 class Trying(KnowingWorker):

@@ -20,7 +20,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from maxd.daemon import index_writer
 from maxd.daemon.conversation import Conversation
 from maxd.daemon.index import Index
-from maxd.daemon.index_writer import END_SECONDS, PRUNE_SECONDS, RETRY_SECONDS, IndexWriter
+from maxd.daemon.index_writer import PRUNE_SECONDS, IndexWriter
+from maxd.daemon.store_thread import END_SECONDS, RETRY_SECONDS
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -288,7 +289,7 @@ async def test_a_damaged_file_is_set_aside_and_told(kept: Kept) -> None:
     kept.path.write_text("no database" * 1000)
     async with kept.running() as found:
         assert found == []
-        assert kept.warnings == ["the index of conversations was set aside"]
+        assert kept.warnings == ["the file of conversations was set aside"]
         kept.writer.save_nowait(conversation())
         await kept.writer.flush()
         assert kept.on_disk() == {"a": 1}
@@ -309,7 +310,7 @@ async def test_damage_while_in_use_is_set_aside_and_got_over(
         assert kept.on_disk() == {"b": 1}
     assert kept.warnings == [
         "conversations cannot be saved now",
-        "the index of conversations was set aside",
+        "the file of conversations was set aside",
     ]
 
 

@@ -8,6 +8,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from maxd.daemon.conversation import Conversation
 from maxd.daemon.conversations import Conversations
 from maxd.daemon.lease import Lease
 from maxd.daemon.slots import Key
@@ -26,12 +27,20 @@ ROUND: list[Event] = [STARTED, TextDelta("It is 42."), RoundEnded("end_turn")]
 class Bench:
     """Turns over a pool that only remembers what it was asked."""
 
-    def __init__(self, on_ask: Callable[[Lease], None] = lambda lease: None) -> None:
+    def __init__(
+        self,
+        on_ask: Callable[[Lease], None] = lambda lease: None,
+        conversations: Conversations | None = None,
+    ) -> None:
         self.pool = AskedPool(on_ask)
         self.faults: list[Fault] = []
         log, self._log = logger()
         self.turns = Turns(
-            self.pool.as_pool, BUILT_IN, Conversations(), log, on_fault=self.faults.append
+            self.pool.as_pool,
+            BUILT_IN,
+            Conversations() if conversations is None else conversations,
+            log,
+            on_fault=self.faults.append,
         )
 
     @contextmanager
@@ -378,6 +387,33 @@ async def test_an_error_of_the_front_gives_the_worker_back_too() -> None:
     with pytest.raises(ZeroDivisionError):
         fail()
     bench.assert_given_back_once()
+
+
+async def test_a_mistake_of_ours_costs_neither_the_worker_nor_the_conversation() -> None:
+    def fail(conversation: Conversation) -> None:
+        raise ZeroDivisionError
+
+    bench = Bench(conversations=Conversations(on_change=fail))
+
+    async def ask() -> None:
+        turns = bench.turns.run(TURN, client="c", request_id="q1", conversation_id="mine")
+        async with trio.open_nursery() as nursery:
+            with turns as stream:
+                outcome = await in_background(nursery, stream)
+                worker = bench.grant()
+                await wait_all_tasks_blocked()
+                worker.outbox.send_nowait([FINISHED])
+                await wait_all_tasks_blocked()
+                assert outcome == [[FINISHED]]
+
+    # Not refused as busy.
+    for _ in range(2):
+        with pytest.RaisesGroup(ZeroDivisionError):
+            await ask()
+        bench.assert_given_back_once()
+        assert bench.pool.given_back[-1].head is None
+        with trio.fail_after(1):
+            await bench.turns.wait_idle()
 
 
 # Idle

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxd.http.content import TEXT_LIMIT
+from maxd.http.content import DATA_LIMIT, TEXT_LIMIT
 from maxd.workers.faults import BadRequest, TooLarge
 from maxd.workers.turn import (
     Document,
@@ -149,7 +149,7 @@ def test_citations_have_no_effect_and_are_named() -> None:
         ({"type": "container_upload", "file_id": "x"}, ""),
         ({"type": f"{CANARY} x"}, ""),
         ({"type": "text"}, "text"),
-        ({"type": "text", "text": "a\0b"}, ""),
+        ({"type": "text", "text": "a\0b"}, "text"),
         ({"type": "thinking", "thinking": "", "signature": ""}, ""),
         ({"type": "tool_use", "id": "1", "name": "f", "input": {}}, ""),
     ],
@@ -312,6 +312,19 @@ def test_too_much_text() -> None:
     half = "x" * (TEXT_LIMIT // 2 + 1)
     assert isinstance(refused(request(user(text(half)), user(text(half)))), TooLarge)
     assert isinstance(refused(request(HI, system=half + half)), TooLarge)
+
+
+def test_too_much_data() -> None:
+    half = image(data="aGVs" * (DATA_LIMIT // 8 + 1))
+    turn(user(half))
+    said = (assistant(call("c1")), user(result("c1", [half])))
+    assert isinstance(refused(request(user(half), *said)), TooLarge)
+
+
+@pytest.mark.parametrize("content", ["", " ", [text("")], [], None])
+def test_a_result_that_says_nothing(content: object) -> None:
+    found = messages(HI, assistant(call("c1")), user(result("c1", content)))
+    assert found[2].parts == (ToolResult("c1", ()),)
 
 
 BLOCKS = st.one_of(

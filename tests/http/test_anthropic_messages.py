@@ -7,7 +7,8 @@ import pytest
 from anthropic.types import message_create_params
 from anthropic.types.beta import message_create_params as beta_params
 
-from maxd.http.anthropic_fields import MESSAGES
+from maxd.http.anthropic_fields import FIELDS
+from maxd.http.client_functions import TOOLS_BYTES, TOOLS_LIMIT
 from maxd.http.field_table import Use
 from maxd.workers.faults import BadRequest, ModelNotFound
 from maxd.workers.turn import Function, Message, Text, ToolChoice, Turn
@@ -45,18 +46,18 @@ def test_the_least_request() -> None:
 def test_every_field_that_the_sdk_can_send_is_in_the_table(module: Any) -> None:
     names = get_type_hints(module.MessageCreateParamsBase).keys() | {"stream", "output_format"}
     # A list of headers.
-    assert names - {"betas"} <= MESSAGES.fields.keys()
+    assert names - {"betas"} <= FIELDS.fields.keys()
 
 
 def test_ignored_fields_are_named() -> None:
-    ignored = {name for name, field in MESSAGES.fields.items() if field.use is Use.IGNORED}
+    ignored = {name for name, field in FIELDS.fields.items() if field.use is Use.IGNORED}
     found = read(request(HI, **{name: {"a": 1} for name in ignored}, unheard_of=1))
     assert set(found.ignored) == ignored
     assert read(request(HI, **dict.fromkeys(ignored))).ignored == ()
 
 
 @pytest.mark.parametrize(
-    "field", [n for n, field in MESSAGES.fields.items() if field.use is Use.REFUSED]
+    "field", [n for n, field in FIELDS.fields.items() if field.use is Use.REFUSED]
 )
 def test_refused_fields_are_refused_by_name(field: str) -> None:
     fault = refused(request(HI, **{field: {"id": CANARY}}))
@@ -133,8 +134,15 @@ def test_tools_that_are_refused(tool: dict[str, Any], param: str) -> None:
         assert kind in fault.message
 
 
+def test_tools_that_fill_any_window() -> None:
+    fault = refused(request(HI, tools=[{**WEATHER, "description": "x" * TOOLS_BYTES}]))
+    assert (fault.status, fault.param) == (413, "tools")
+    tools = [{**WEATHER, "name": f"f{n}"} for n in range(TOOLS_LIMIT + 1)]
+    assert refused(request(HI, tools=tools)).param == "tools"
+
+
 def test_tool_names_are_unique() -> None:
-    assert refused(request(HI, tools=[WEATHER, WEATHER])).param == "tools"
+    assert refused(request(HI, tools=[WEATHER, WEATHER])).param == "tools.1.name"
 
 
 SEARCH = {"type": "web_search_20250305", "name": "web_search"}
@@ -303,7 +311,7 @@ def test_strict_mode_refuses_what_would_have_no_effect() -> None:
     for body, param in (
         (request(HI, top_k=1), "top_k"),
         (request(HI, unheard_of=1), "unheard_of"),
-        (request(HI, **{CANARY: 1}), None),
+        (request(HI, **{f"{CANARY} ": 1}), None),
         (
             request({"role": "user", "content": [document(citations={})]}),
             "messages.content.citations",

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxd.http.openai_messages import TEXT_LIMIT
+from maxd.http.content import TEXT_LIMIT
 from maxd.workers.faults import (
     BadRequest,
     Fault,
@@ -176,6 +176,9 @@ def test_nul_is_refused(message: dict[str, object], param: str) -> None:
     assert refused(request(message, HI)).param == param
 
 
+OF_IMAGES = {"invalid_image_url", "unsupported_image_media_type", "invalid_base64_image"}
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -207,8 +210,20 @@ def test_nul_is_refused(message: dict[str, object], param: str) -> None:
 )
 def test_an_image_that_is_not_base64_data_of_a_known_type_is_refused(url: str) -> None:
     fault = refused(request(content(part("x"), image(url))))
-    assert fault.status == 400
-    assert fault.param == "messages[0].content[1].image_url.url"
+    assert (fault.status, fault.param) == (400, "messages[0].content[1].image_url.url")
+    assert fault.code in OF_IMAGES
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("https://example.com/x.png", "invalid_image_url"),
+        ("data:image/bmp;base64,aGVsbG8=", "unsupported_image_media_type"),
+        ("data:image/png;base64,aGVsbG8", "invalid_base64_image"),
+    ],
+)
+def test_what_is_wrong_with_an_image_is_told_by_openais_own_code(url: str, code: str) -> None:
+    assert refused(request(content(image(url)))).code == code
 
 
 @pytest.mark.parametrize(
@@ -225,6 +240,7 @@ def test_an_image_that_is_not_base64_data_of_a_known_type_is_refused(url: str) -
         b"\xef\xbb\xbf" + request(HI),
         request(HI).decode().encode("utf-16"),
         b'{"model":"\xff"}',
+        request(HI)[:-1] + b',"tools":[{"type":"function","function":{"name":"\xff"}}]}',
         request(HI).replace(b'"hi"', b'"\xc3"'),
         request(HI).replace(b'"hi"', b'"\xed\xa0\x80"'),
         request(HI).replace(b'"hi"', rb'"\ud800"'),

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from maxd.http.call_pairs import NO_RESULT, ORPHAN
-from maxd.http.data_urls import DATA_LIMIT
-from maxd.http.openai_messages import NOT_AN_OBJECT, TEXT_LIMIT
+from maxd.http.content import DATA_LIMIT, TEXT_LIMIT
+from maxd.http.openai_messages import NOT_AN_OBJECT
 from maxd.http.wishes import Wishes
 from maxd.workers.faults import TooLarge
 from maxd.workers.turn import Document, Image, Message, Text, ToolCall, ToolResult
@@ -139,9 +139,9 @@ def test_earlier_thinking_is_taken_and_left_out() -> None:
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
-        (data("application/pdf", b"%PDF"), Document("application/pdf", "JVBERg==", "a.txt")),
-        (data("application/pdf;name=x.pdf", b"%PDF"),
-         Document("application/pdf", "JVBERg==", "a.txt")),
+        (data("application/pdf", b"%PDF-2"), Document("application/pdf", "JVBERi0y", "a.txt")),
+        (data("application/pdf;name=x.pdf", b"%PDF-2"),
+         Document("application/pdf", "JVBERi0y", "a.txt")),
         (data("text/plain", "é\n".encode()), Document("text/plain", "é\n", "a.txt")),
         (data("text/markdown;charset=utf-8", b"# x"), Document("text/plain", "# x", "a.txt")),
         (data("TEXT/CSV", b"\xef\xbb\xbfa,b"), Document("text/plain", "a,b", "a.txt")),
@@ -171,6 +171,7 @@ def test_the_title_of_a_file() -> None:
     [
         "", "x", "https://example.com/x.pdf", f"file:///{CANARY}",
         "data:application/pdf,x", "data:application/pdf;base64,",
+        data("application/pdf", b"PK"), data("application/pdf", b"%PDF"),
         data("application/zip", b"PK"), data("audio/wav", b"x"), data("", b"x"),
         data("text/plain", b"\xff"), data("text/plain", b"a\0"), data("text/plain", b" \n"),
         data("text/plain;charset=latin-1", b"x"), "data:" + "x" * 2000 + ";base64,aaaa",

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from maxd.http.openai_tools import TOOLS_BYTES, TOOLS_LIMIT
+from maxd.http.client_functions import TOOLS_BYTES, TOOLS_LIMIT
 from maxd.http.schemas import EMPTY
 from maxd.workers.faults import TooLarge
 from maxd.workers.turn import Function, ToolChoice, Turn

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maxd.http.responses_decoding import TEXT_LIMIT
+from maxd.http.client_functions import TOOLS_BYTES, TOOLS_LIMIT
+from maxd.http.content import DATA_LIMIT, TEXT_LIMIT
 from maxd.http.responses_fields import FIELDS
-from maxd.workers.faults import Fault, TooLarge
+from maxd.http.responses_request import parse
+from maxd.workers.faults import BadRequest, Fault, TooLarge
 from tests.http.responding import (
     CANARY,
     HI,
@@ -64,6 +66,8 @@ FORMAT = {"type": "json_schema", "name": "n"}
         ([said("user", {"type": "input_file", "file_data": "/w=="})],
          "input[0].content[0].file_data"),
         ([said("user", {"type": "input_file", "file_data": "data:video/mp4;base64,aGk="})],
+         "input[0].content[0].file_data"),
+        ([said("user", {"type": "input_file", "file_data": "data:application/pdf;base64,aGk="})],
          "input[0].content[0].file_data"),
         ([said("assistant", {"type": "input_image", "image_url": PNG}), HI],
          "input[0].content[0]"),
@@ -144,6 +148,26 @@ def test_fields(fields: dict[str, object], param: str) -> None:
     assert fault.status == (404 if fault.code == "model_not_found" else 400)
 
 
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"top_p": 1}, "top_p"),
+        ({"text": {"verbosity": "low"}}, "text.verbosity"),
+        ({"tools": [{"type": "web_search", "user_location": {}}]}, "tools.user_location"),
+        ({"unheard_of": 1}, "unheard_of"),
+        ({f"{CANARY} ": 1}, None),
+    ],
+)
+def test_strict_mode_refuses_what_would_have_no_effect(
+    fields: dict[str, object], param: str | None
+) -> None:
+    parse(body(**fields))
+    with pytest.raises(BadRequest) as caught:
+        parse(body(**fields), strict=True)
+    assert (caught.value.param, caught.value.code) == (param, "unsupported_parameter")
+    assert CANARY not in caught.value.message
+
+
 def test_a_hosted_tool_is_refused_by_its_name() -> None:
     fault = refused(body(tools=[{"type": "file_search", "vector_store_ids": []}]))
     assert "file_search" in fault.message
@@ -153,6 +177,20 @@ def test_too_much_text_is_refused() -> None:
     half = "x" * (TEXT_LIMIT // 2 + 1)
     with pytest.raises(TooLarge):
         turn_of(body([{"role": "user", "content": half}] * 2))
+
+
+def test_functions_that_fill_any_window_are_refused() -> None:
+    fault = refused(body(tools=[function(description="x" * TOOLS_BYTES)]))
+    assert (fault.status, fault.param) == (413, "tools")
+    fault = refused(body(tools=[function(f"f{n}") for n in range(TOOLS_LIMIT + 1)]))
+    assert (fault.status, fault.param) == (400, "tools")
+
+
+def test_too_much_data_is_refused() -> None:
+    half = {"type": "input_image", "image_url": PNG[:-8] + "aGVs" * (DATA_LIMIT // 8 + 1)}
+    turn_of(body([said("user", half)]))
+    fault = refused(body([said("user", half), call(), output([half])]))
+    assert (fault.status, fault.param) == (413, "input")
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,9 @@ def places(inner: object) -> list[object]:
         {"required": True},
         {"$defs": []},
         {"not": 5},
+        {"unevaluatedProperties": CANARY},
+        {"items": [{}], "additionalItems": 5},
+        {"dependencies": {"a": 5}},
         {"minLength": -1},
         {"maxItems": CANARY},
         {"maxItems": 1.5},
@@ -111,6 +114,12 @@ def test_what_is_no_schema_is_refused_at_any_depth(make: Make, inner: object) ->
         with pytest.raises(BadSchema) as caught:
             make(raw(value))
         assert CANARY not in str(caught.value)
+
+
+def test_older_drafts_have_names_among_the_dependencies() -> None:
+    told = {"type": "object", "dependencies": {"a": ["b"], "c": {"required": ["d"]}}}
+    for make in (function_schema, answer_schema):
+        assert json.loads(make(raw(told))) == told
 
 
 @pytest.mark.parametrize(

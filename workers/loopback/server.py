@@ -80,7 +80,8 @@ class LoopbackModel:
                 data = error_body(Error(400, message=str(error)), self._next_id())
                 await connection.send_json(400, data, closes=True)
         except Exception as error:
-            # The barrier: whatever one connection brings about, the others go on.
+            # The barrier: whatever one connection brings about, the others go on. The owner of the
+            # model finds it in `failures`.
             self.failures.append(error)
         finally:
             await trio.aclose_forcefully(stream)

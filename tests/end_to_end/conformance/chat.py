@@ -5,12 +5,18 @@ from typing import Any
 from maxd.http.openai_chat import VERBOSITY
 from maxd.http.openai_fields import FIELDS
 from tests.end_to_end.conformance.checks import (
+    BREAKS_OFF,
+    CALLS,
     CHAT_MODEL,
     PDF,
     PNG,
     SCHEMA,
+    STRUCTURED,
+    THINKS,
     Check,
     Dialect,
+    errors,
+    given,
     honoured,
     ignored,
     refused,
@@ -18,12 +24,6 @@ from tests.end_to_end.conformance.checks import (
 from tests.end_to_end.running import directive
 
 TOOL: dict[str, Any] = {"type": "function", "function": {"name": "weather", "parameters": SCHEMA}}
-CALL: dict[str, Any] = {"type": "tool_use", "name": "mcp__client__weather", "input": {"city": "X"}}
-CALLS = directive(blocks=[CALL, CALL])
-THINKS = directive(blocks=[{"type": "thinking", "text": "hm"}, {"type": "text", "text": "yes"}])
-STRUCTURED = directive(
-    replies=[{"tool": "StructuredOutput", "input": {"city": "X"}}, {"text": "Done."}]
-)
 
 # What several rows show is one request, which is sent once.
 HAIKU = {"model": "haiku:chat"}
@@ -40,10 +40,6 @@ def said(*parts: dict[str, Any]) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": list(parts)}]}
 
 
-def given(*blocks: dict[str, Any]) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": list(blocks)}]}
-
-
 def finished(reason: str, **message: Any) -> dict[str, Any]:
     return {"choices": [{"finish_reason": reason, "message": message}]}
 
@@ -56,7 +52,7 @@ def turned_down(name: str, value: Any) -> Check:
     return refused(
         "fields",
         f"`{name}`",
-        note=FIELDS[name].note,
+        note=FIELDS.fields[name].note,
         body={name: value},
         reply=error("invalid_request_error", name),
     )
@@ -100,7 +96,7 @@ CHECKS: tuple[Check, ...] = (
     honoured(
         "fields",
         "`tool_choice`",
-        note=FIELDS["tool_choice"].note,
+        note=FIELDS.fields["tool_choice"].note,
         ask=CALLS,
         body=CHOICE,
         reply=finished("tool_calls"),
@@ -116,7 +112,7 @@ CHECKS: tuple[Check, ...] = (
     honoured(
         "fields",
         "`response_format`",
-        note=FIELDS["response_format"].note,
+        note=FIELDS.fields["response_format"].note,
         ask=STRUCTURED,
         body={
             "response_format": {
@@ -129,7 +125,7 @@ CHECKS: tuple[Check, ...] = (
     honoured(
         "fields",
         "`reasoning_effort`",
-        note=FIELDS["reasoning_effort"].note,
+        note=FIELDS.fields["reasoning_effort"].note,
         body=SETTINGS,
         upstream={"output_config": {"effort": "high"}},
     ),
@@ -137,7 +133,7 @@ CHECKS: tuple[Check, ...] = (
         honoured(
             "fields",
             f"`{name}`",
-            note=FIELDS[name].note,
+            note=FIELDS.fields[name].note,
             ask=directive(words=400),
             body={name: 10},
             reply=finished("length"),
@@ -147,7 +143,7 @@ CHECKS: tuple[Check, ...] = (
     honoured(
         "fields",
         "`stop`",
-        note=FIELDS["stop"].note,
+        note=FIELDS.fields["stop"].note,
         ask=directive(words=20),
         body={"stop": ["word3"]},
         reply=finished("stop", content="word1 word2"),
@@ -155,7 +151,7 @@ CHECKS: tuple[Check, ...] = (
     honoured(
         "fields",
         "`verbosity`",
-        note=FIELDS["verbosity"].note,
+        note=FIELDS.fields["verbosity"].note,
         body=SETTINGS,
         upstream={"system": [{"text": VERBOSITY["low"]}]},
     ),
@@ -198,13 +194,24 @@ CHECKS: tuple[Check, ...] = (
         "`image_url`, http",
         note="nothing is fetched",
         body=said({"type": "image_url", "image_url": {"url": "http://x/y.png"}}),
-        reply=error("invalid_request_error", "messages[0].content[0].image_url.url"),
+        reply=error(
+            "invalid_request_error",
+            "messages[0].content[0].image_url.url",
+            code="invalid_image_url",
+        ),
     ),
     honoured(
         "content",
         "`file`, data",
         body=PARTS,
         upstream=given({"type": "document"}),
+    ),
+    refused(
+        "content",
+        "`file`, a wrong one",
+        note="what begins like no PDF",
+        body=said({"type": "file", "file": {"file_data": "data:application/pdf;base64,aGVsbG8="}}),
+        reply=error("invalid_request_error", "messages[0].content[0].file.file_data"),
     ),
     refused(
         "content",
@@ -259,38 +266,18 @@ CHECKS: tuple[Check, ...] = (
         "events",
         "errors in the middle",
         note="and no `[DONE]`",
-        ask=directive(words=40, pace=0.02, cut=30),
+        ask=BREAKS_OFF,
         body={"stream": True},
         events=("content", "error"),
     ),
-    honoured(
-        "errors",
-        "404 `model_not_found`",
-        body={"model": "gpt-4o"},
-        status=404,
-        reply=error("invalid_request_error", "model", code="model_not_found"),
-    ),
-    honoured(
-        "errors",
-        "403",
-        note="a web page, or another host",
-        headers={"origin": "http://evil.example"},
-        status=403,
-        reply=error("permission_error"),
-    ),
-    honoured(
-        "errors",
-        "429",
-        ask=directive(error=429),
-        status=429,
-        reply=error("rate_limit_error"),
-    ),
-    honoured(
-        "errors",
-        "503 overloaded",
-        ask=directive(error=529),
-        status=503,
-        reply=error("server_error", code="overloaded"),
+    *errors(
+        unknown_model=(
+            "404 `model_not_found`",
+            error("invalid_request_error", "model", code="model_not_found"),
+        ),
+        forbidden=("403", error("permission_error")),
+        limited=("429", error("rate_limit_error")),
+        overloaded=("503 overloaded", error("server_error", code="overloaded")),
     ),
     honoured(
         "endpoints",
@@ -305,7 +292,7 @@ CHAT = Dialect(
     name="chat",
     title="OpenAI chat completions",
     path="/v1/chat/completions",
-    fields=tuple(FIELDS),
+    fields=tuple(FIELDS.fields),
     least=least,
     checks=CHECKS,
 )

@@ -6,10 +6,21 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from tests.end_to_end.running import directive
+
 CHAT_MODEL, AGENT_MODEL = "claude-sonnet-4:chat", "claude-sonnet-4"
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNgAAIAAAUAAeIhvDMAAAAASUVORK5CYII="
 PDF = "JVBERi0xLjQKJSVFT0YK"
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"city": {"type": "string"}}}
+
+# What the model is asked to say. The checks of one dialect with one and the same request share it.
+CALL: dict[str, Any] = {"type": "tool_use", "name": "mcp__client__weather", "input": {"city": "X"}}
+CALLS = directive(blocks=[CALL, CALL])
+THINKS = directive(blocks=[{"type": "thinking", "text": "hm"}, {"type": "text", "text": "yes"}])
+STRUCTURED = directive(
+    replies=[{"tool": "StructuredOutput", "input": {"city": "X"}}, {"text": "Done."}]
+)
+BREAKS_OFF = directive(words=40, pace=0.02, cut=30)
 
 
 class Verdict(StrEnum):
@@ -86,6 +97,39 @@ def ignored(name: str, value: Any, note: str = "") -> Check:
     return Check(
         group="fields", name=f"`{name}`", verdict=Verdict.IGNORED, body={name: value}, note=note
     )
+
+
+def errors(
+    *,
+    unknown_model: tuple[str, Any],
+    forbidden: tuple[str, Any],
+    limited: tuple[str, Any],
+    overloaded: tuple[str, Any],
+    overloaded_status: int = 503,
+    overloaded_note: str = "",
+) -> tuple[Check, ...]:
+    """What every dialect has errors for: of each its name, and what the reply must hold."""
+
+    def row(told: tuple[str, Any], status: int, **fields: Any) -> Check:
+        name, reply = told
+        return honoured("errors", name, status=status, reply=reply, **fields)
+
+    return (
+        row(unknown_model, 404, body={"model": "gpt-4o"}),
+        row(
+            forbidden,
+            403,
+            note="a web page, or another host",
+            headers={"origin": "http://evil.example"},
+        ),
+        row(limited, 429, ask=directive(error=429)),
+        row(overloaded, overloaded_status, note=overloaded_note, ask=directive(error=529)),
+    )
+
+
+def given(*blocks: dict[str, Any], role: str = "user") -> dict[str, Any]:
+    """A request to the model with a message that holds `blocks`."""
+    return {"messages": [{"role": role, "content": list(blocks)}]}
 
 
 def holds(pattern: Any, value: Any) -> bool:

@@ -2,15 +2,21 @@
 
 from typing import Any
 
-from maxd.http.anthropic_fields import MESSAGES as FIELDS
+from maxd.http.anthropic_fields import FIELDS
 from tests.end_to_end.conformance.checks import (
     AGENT_MODEL,
+    BREAKS_OFF,
+    CALLS,
     CHAT_MODEL,
     PDF,
     PNG,
     SCHEMA,
+    STRUCTURED,
+    THINKS,
     Check,
     Dialect,
+    errors,
+    given,
     honoured,
     ignored,
     refused,
@@ -18,13 +24,7 @@ from tests.end_to_end.conformance.checks import (
 from tests.end_to_end.running import directive
 
 TOOL: dict[str, Any] = {"name": "weather", "description": "Of a city.", "input_schema": SCHEMA}
-CALL: dict[str, Any] = {"type": "tool_use", "name": "mcp__client__weather", "input": {"city": "X"}}
-CALLS = directive(blocks=[CALL, CALL])
-THINKS = directive(blocks=[{"type": "thinking", "text": "hm"}, {"type": "text", "text": "yes"}])
 FORMAT = {"type": "json_schema", "schema": SCHEMA}
-STRUCTURED = directive(
-    replies=[{"tool": "StructuredOutput", "input": {"city": "X"}}, {"text": "Done."}]
-)
 
 # What several rows show is one request, which is sent once.
 HAIKU = {"model": "haiku:chat"}
@@ -68,11 +68,6 @@ def answered(*blocks: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def given(*blocks: dict[str, Any], role: str = "user") -> dict[str, Any]:
-    """A request to the model with a message that holds `blocks`."""
-    return {"messages": [{"role": role, "content": list(blocks)}]}
-
-
 def error(kind: str, message: str = "") -> dict[str, Any]:
     return {"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_"}
 
@@ -83,6 +78,16 @@ def image(source: dict[str, Any]) -> dict[str, Any]:
 
 def document(source: dict[str, Any], **fields: Any) -> dict[str, Any]:
     return {"type": "document", "source": source, **fields}
+
+
+def turned_down(name: str, value: Any) -> Check:
+    return refused(
+        "fields",
+        f"`{name}`",
+        note=FIELDS.fields[name].note,
+        body={name: value},
+        reply=error("invalid_request_error", name),
+    )
 
 
 DATA = {"type": "base64", "media_type": "image/png", "data": PNG}
@@ -247,24 +252,9 @@ CHECKS: tuple[Check, ...] = (
         body={"output_format": FORMAT},
         reply={"content": [{"text": '{"city":"X"}'}]},
     ),
-    refused(
-        "fields",
-        "`mcp_servers`",
-        body={"mcp_servers": [{"type": "url", "url": "http://x", "name": "x"}]},
-        reply=error("invalid_request_error", "mcp_servers"),
-    ),
-    refused(
-        "fields",
-        "`container`",
-        body={"container": "c"},
-        reply=error("invalid_request_error", "container"),
-    ),
-    refused(
-        "fields",
-        "`thread`",
-        body={"thread": {"type": "new"}},
-        reply=error("invalid_request_error", "thread"),
-    ),
+    turned_down("mcp_servers", [{"type": "url", "url": "http://x", "name": "x"}]),
+    turned_down("container", "c"),
+    turned_down("thread", {"type": "new"}),
     ignored("metadata", {"user_id": "u"}),
     ignored("temperature", 0.5),
     ignored("top_p", 0.5),
@@ -322,6 +312,13 @@ CHECKS: tuple[Check, ...] = (
         note="its blocks stand in its place",
         body=BLOCKS,
         upstream=given({"type": "text", "text": "in it"}),
+    ),
+    refused(
+        "content",
+        "`document`, a wrong file",
+        note="what begins like no PDF",
+        body=said(document({**FILE, "data": PNG})),
+        reply=error("invalid_request_error", "messages.0.content.0.source"),
     ),
     refused(
         "content",
@@ -420,39 +417,17 @@ CHECKS: tuple[Check, ...] = (
     honoured(
         "events",
         "errors in the middle",
-        ask=directive(words=40, pace=0.02, cut=30),
+        ask=BREAKS_OFF,
         body={"stream": True},
         events=("text_delta", "error"),
     ),
-    honoured(
-        "errors",
-        "`not_found_error`",
-        body={"model": "gpt-4o"},
-        status=404,
-        reply=error("not_found_error"),
-    ),
-    honoured(
-        "errors",
-        "`permission_error`",
-        note="a web page, or another host",
-        headers={"origin": "http://evil.example"},
-        status=403,
-        reply=error("permission_error"),
-    ),
-    honoured(
-        "errors",
-        "`rate_limit_error`",
-        ask=directive(error=429),
-        status=429,
-        reply=error("rate_limit_error"),
-    ),
-    honoured(
-        "errors",
-        "`overloaded_error`",
-        note="529",
-        ask=directive(error=529),
-        status=529,
-        reply=error("overloaded_error"),
+    *errors(
+        unknown_model=("`not_found_error`", error("not_found_error")),
+        forbidden=("`permission_error`", error("permission_error")),
+        limited=("`rate_limit_error`", error("rate_limit_error")),
+        overloaded=("`overloaded_error`", error("overloaded_error")),
+        overloaded_status=529,
+        overloaded_note="529",
     ),
     honoured(
         "errors", "`api_error`", ask=directive(error=500), status=502, reply=error("api_error")

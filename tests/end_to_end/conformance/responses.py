@@ -5,13 +5,19 @@ from typing import Any
 from maxd.http.responses_fields import FIELDS
 from tests.end_to_end.conformance.checks import (
     AGENT_MODEL,
+    BREAKS_OFF,
+    CALLS,
     CHAT_MODEL,
     PDF,
     PNG,
     SCHEMA,
+    STRUCTURED,
+    THINKS,
     Check,
     Dialect,
     Verdict,
+    errors,
+    given,
     honoured,
     ignored,
     refused,
@@ -20,12 +26,6 @@ from tests.end_to_end.running import directive
 
 TOOL: dict[str, Any] = {"type": "function", "name": "weather", "parameters": SCHEMA}
 SEARCH = {"type": "web_search"}
-CALL: dict[str, Any] = {"type": "tool_use", "name": "mcp__client__weather", "input": {"city": "X"}}
-CALLS = directive(blocks=[CALL, CALL])
-THINKS = directive(blocks=[{"type": "thinking", "text": "hm"}, {"type": "text", "text": "yes"}])
-STRUCTURED = directive(
-    replies=[{"tool": "StructuredOutput", "input": {"city": "X"}}, {"text": "Done."}]
-)
 EARLIER = f"earlier {directive(text='uno')}"
 STORED = "/v1/responses/{response}"
 
@@ -57,11 +57,6 @@ def said(*parts: dict[str, Any], role: str = "user") -> dict[str, Any]:
     return {"type": "message", "role": role, "content": list(parts)}
 
 
-def given(*blocks: dict[str, Any], role: str = "user") -> dict[str, Any]:
-    """A request to the model with a message that holds `blocks`."""
-    return {"messages": [{"role": role, "content": list(blocks)}]}
-
-
 def error(param: str | None, code: str | None = "unsupported_value", **fields: Any) -> Any:
     return {"error": {"type": "invalid_request_error", "param": param, "code": code, **fields}}
 
@@ -76,14 +71,21 @@ def turned_down(name: str, value: Any) -> Check:
     )
 
 
-def not_taken(name: str, part: dict[str, Any], param: str, note: str = "") -> Check:
+def not_taken(
+    name: str,
+    part: dict[str, Any],
+    param: str,
+    note: str = "",
+    *,
+    code: str | None = "unsupported_value",
+) -> Check:
     """A part that is refused; `param` is its place in it."""
     return refused(
         "parts",
         name,
         note=note,
         body={"input": [said(part)]},
-        reply={"error": {"param": f"input[0].content[0]{param}"}},
+        reply=error(f"input[0].content[0]{param}", code),
     )
 
 
@@ -331,7 +333,7 @@ CHECKS: tuple[Check, ...] = (
     refused(
         "items",
         "`function_call_output` without its `function_call`",
-        note="unless it goes on from a response or with `X-Maxd-Conversation`",
+        note="unless it goes on from a response or with `X-Conversation-Id`",
         body={"input": ITEMS["input"][-1:]},
         reply=error("input[0].call_id", None),
     ),
@@ -388,6 +390,7 @@ CHECKS: tuple[Check, ...] = (
         {"type": "input_image", "image_url": "http://x/y.png"},
         ".image_url",
         "nothing is fetched",
+        code="invalid_image_url",
     ),
     honoured(
         "parts",
@@ -397,6 +400,13 @@ CHECKS: tuple[Check, ...] = (
         upstream=given({"type": "document", "source": {"data": PDF}}),
     ),
     not_taken("`input_file`, url", {"type": "input_file", "file_url": "http://x"}, ".file_url"),
+    not_taken(
+        "`input_file`, a wrong file",
+        {"type": "input_file", "file_data": "data:application/pdf;base64,aGVsbG8="},
+        ".file_data",
+        "what begins like no PDF",
+        code=None,
+    ),
     not_taken(
         "`file_id` of an image or a file",
         {"type": "input_file", "file_id": "f"},
@@ -456,38 +466,15 @@ CHECKS: tuple[Check, ...] = (
     honoured(
         "events",
         "errors in the middle",
-        ask=directive(words=40, pace=0.02, cut=30),
+        ask=BREAKS_OFF,
         body={"stream": True},
         events=("response.output_text.delta", "response.failed"),
     ),
-    honoured(
-        "errors",
-        "404 `model_not_found`",
-        body={"model": "gpt-4o"},
-        status=404,
-        reply=error("model", "model_not_found"),
-    ),
-    honoured(
-        "errors",
-        "403",
-        note="a web page, or another host",
-        headers={"origin": "http://evil.example"},
-        status=403,
-        reply={"error": {"type": "permission_error"}},
-    ),
-    honoured(
-        "errors",
-        "429",
-        ask=directive(error=429),
-        status=429,
-        reply={"error": {"type": "rate_limit_error"}},
-    ),
-    honoured(
-        "errors",
-        "503 overloaded",
-        ask=directive(error=529),
-        status=503,
-        reply={"error": {"type": "server_error", "code": "overloaded"}},
+    *errors(
+        unknown_model=("404 `model_not_found`", error("model", "model_not_found")),
+        forbidden=("403", {"error": {"type": "permission_error"}}),
+        limited=("429", {"error": {"type": "rate_limit_error"}}),
+        overloaded=("503 overloaded", {"error": {"type": "server_error", "code": "overloaded"}}),
     ),
     honoured(
         "endpoints",
