@@ -149,6 +149,7 @@ async def test_a_trickle_does_not_extend_the_time_for_a_header() -> None:
             with suppress(trio.BrokenResourceError):
                 while True:
                     await client.send(b"x")
+                    # So often that each comes long before the time is up.
                     await trio.sleep(0.02)
 
         async with trio.open_nursery() as nursery:
