@@ -208,6 +208,11 @@ def test_tests_stay_small() -> None:
     assert {path for path in of_tests() if lines(path) > 400} == TABLES
 
 
+@pytest.mark.parametrize("path", of_tests(), ids=str)
+def test_what_tests_share_is_in_no_test(path: Path) -> None:
+    assert not [name for name in imports(path) if name.startswith("tests.") and ".test_" in name]
+
+
 def lines(path: Path) -> int:
     return len((ROOT / path).read_text().splitlines())
 

@@ -1,6 +1,5 @@
-"""An index of conversations in a file, what is kept in it, and a disk without room."""
+"""An index of conversations in a file, and what is kept in it."""
 
-import resource
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,17 +35,6 @@ def opened(path: Path, *, now: float = NOW) -> Iterator[Index]:
         yield index
     finally:
         index.close()
-
-
-@contextmanager
-def no_room() -> Iterator[None]:
-    """No file can grow: it stands for the full disk, the same failure of the same calls."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def set_aside(path: Path) -> list[Path]:

@@ -10,7 +10,8 @@ import pytest
 
 from maxd.daemon.index import Index
 from maxd.daemon.state_file import FileUnusable
-from tests.daemon.kept_index import conversation, no_room, opened, set_aside
+from tests.daemon.kept_index import conversation, opened, set_aside
+from tests.scarcity import no_room
 
 # Saves without end, and tells each that was acknowledged. Each third round deletes and prunes.
 SAVES = """

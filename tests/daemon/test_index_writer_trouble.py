@@ -10,8 +10,9 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from maxd.daemon.index_writer import END_SECONDS, RETRY_SECONDS
-from tests.daemon.kept_index import DAY, conversation, no_room
+from tests.daemon.kept_index import DAY, conversation
 from tests.daemon.kept_writer import Kept
+from tests.scarcity import no_room
 
 
 @pytest.fixture

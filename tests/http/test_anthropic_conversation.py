@@ -18,7 +18,6 @@ from maxd.workers.turn import (
     ToolResult,
 )
 from tests.http.messaging import (
-    CANARY,
     HI,
     PDF,
     PNG,
@@ -34,6 +33,7 @@ from tests.http.messaging import (
     turn,
     user,
 )
+from tests.http.refusing import CANARY
 
 
 def messages(*said: object, **fields: object) -> tuple[Message, ...]:

@@ -24,6 +24,7 @@ from maxd.http.serving import serve_http
 from maxd.http.status_pages import PAGES
 from maxd.workers.profiles import BUILT_IN
 from tests.daemon.stand_ins import AskedPool, logger
+from tests.http.mutations import HOST, JSON
 
 if TYPE_CHECKING:
     from maxd.daemon.overview import Overview
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 KEY = b"maxd-right"
 NO_KEYS = KeyRing({})
 KEYS = KeyRing({"laptop": ApiKey(hash=hash_of(KEY))})
-HOST = b"Host: localhost\r\n"
-JSON = b"Content-Type: application/json\r\n"
 BODY = b"Content-Length: 2\r\n\r\n{}"
 END = b"\r\n"
 

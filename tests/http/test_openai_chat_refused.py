@@ -23,7 +23,6 @@ from maxd.workers.turn import (
 )
 from tests.http.asking import (
     ANSWER,
-    CANARY,
     HI,
     PNG,
     SYSTEM,
@@ -36,6 +35,7 @@ from tests.http.asking import (
     turn,
     user,
 )
+from tests.http.refusing import CANARY
 
 
 @pytest.mark.parametrize(

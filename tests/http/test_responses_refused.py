@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from maxd.http.responses_decoding import TEXT_LIMIT
 from maxd.http.responses_fields import FIELDS
 from maxd.workers.faults import Fault, TooLarge
+from tests.http.refusing import CANARY
 from tests.http.responding import (
-    CANARY,
     HI,
     MODEL,
     PNG,
