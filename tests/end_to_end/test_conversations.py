@@ -121,7 +121,9 @@ def test_equal_beginnings_never_meet(daemon: DaemonProcess, model: LoopbackProce
 
         with ThreadPoolExecutor(2) as threads:
             list(threads.map(go, range(2)))
-    for conversation in model.conversations()[2:]:
+    conversations = model.conversations()[2:]
+    assert len(conversations) == 2 * rounds
+    for conversation in conversations:
         text = str(conversation)
         assert ("canary-0" in text) != ("canary-1" in text)
     assert len({entry["worker"] for entry in turns(daemon)}) <= 4

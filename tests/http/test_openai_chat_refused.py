@@ -347,12 +347,18 @@ JSON = st.recursive(
     ),
     max_leaves=12,
 )  # fmt: skip
+# Or half of what is tried would not get past its first field.
+GOOD = st.sampled_from(
+    [HI, {"role": "system", "content": "s"}, {"role": "assistant", "content": "a"}]
+)
 ROLES = st.sampled_from(["system", "developer", "user", "assistant", "tool", "function", CANARY])
 
 
 @given(
-    st.lists(JSON | st.fixed_dictionaries({"role": ROLES, "content": JSON}), max_size=4),
-    st.dictionaries(
+    st.lists(GOOD, max_size=4).map(lambda messages: [*messages, HI])
+    | st.lists(GOOD | JSON | st.fixed_dictionaries({"role": ROLES, "content": JSON}), max_size=4),
+    st.just({})
+    | st.dictionaries(
         st.sampled_from(["stream", "n", "tools", "stream_options", "stop", CANARY]),
         JSON,
         max_size=3,
