@@ -11,6 +11,7 @@ help:
 	@echo "make check   lint, types, and the tests against the built wheel"
 	@echo "make test-browser   the dashboard in a real browser (Debian: apt-get install chromium)"
 	@echo "make test-openclaw   OpenClaw from npm through maxd; installs it first"
+	@echo "make test-systemd   the units in a container that systemd boots; makes it first (root)"
 	@echo "make bench   ratios against claude-max-api-proxy and a bare warm process"
 	@echo "make drills  break things on purpose at a running daemon, and say what survived"
 	@echo "make conformance   write docs/conformance.md from its checks"
@@ -73,6 +74,22 @@ test-openclaw: .venv/installed .openclaw/installed
 		npm install --no-audit --no-fund --prefix .openclaw openclaw@2026.9.6
 	@touch $@
 
+# As root on Debian with debootstrap and systemd-container.
+.systemd/installed:
+	mkdir -p .systemd
+	debootstrap --variant=minbase --include=ca-certificates,curl,procps,python3-venv,systemd-sysv bookworm .systemd/root
+	cp /etc/resolv.conf .systemd/root/etc/
+	cp /etc/ssl/certs/ca-certificates.crt .systemd/root/etc/ssl/certs/
+	chroot .systemd/root apt-get install --quiet --yes dbus-user-session libpam-systemd
+	chroot .systemd/root python3 -m venv /opt/maxd
+	@touch $@
+
+test-systemd: .venv/installed .systemd/installed
+	rm -rf build .systemd/root/wheel
+	.venv/bin/python -m build --wheel --outdir .systemd/root/wheel . >/dev/null
+	chroot .systemd/root sh -c '/opt/maxd/bin/pip install --quiet --disable-pip-version-check --force-reinstall "$$(echo /wheel/*.whl)[cli]"'
+	MAXD_SYSTEMD=.systemd/root .venv/bin/python -m pytest tests/systemd
+
 bench: .venv/installed
 	.venv/bin/python -m bench
 
@@ -83,6 +100,6 @@ conformance: .venv/installed
 	.venv/bin/python -m tests.end_to_end.conformance.page
 
 clean:
-	rm -rf .venv .venv-check build dist *.egg-info bench/.npm .openclaw .venv-clients .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-check build dist *.egg-info bench/.npm .openclaw .systemd .venv-clients .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help demo test check-whole check-parts test-openclaw test-clients check bench drills conformance clean test-browser
+.PHONY: help demo test check-whole check-parts test-openclaw test-systemd test-clients check bench drills conformance clean test-browser

@@ -79,7 +79,7 @@ def login(found: Login, now: float) -> Result:
             name="login",
             level="problem",
             found="the CLI is logged out",
-            fix="Run `claude` and /login as the user of the service, or set "
+            fix="Run `maxd claude` and /login as the user of the service, or set "
             "CLAUDE_CODE_OAUTH_TOKEN to what `claude setup-token` prints.",
         )
     if found.expires_at is not None and found.expires_at <= now:
@@ -87,7 +87,7 @@ def login(found: Login, now: float) -> Result:
             name="login",
             level="problem",
             found="the login has expired",
-            fix="Run `claude` and /login as the user of the service.",
+            fix="Run `maxd claude` and /login as the user of the service.",
         )
     if found.state == "unknown":
         return Result(name="login", level="warning", found="this CLI does not tell", fix=_UPDATE)

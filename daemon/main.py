@@ -38,7 +38,8 @@ from maxd.daemon.status_command import KEY_VARIABLE, add_parser, status_command
 from maxd.http.listeners import Listeners, SocketTaken, open_listeners
 from maxd.http.server import PortTaken
 from maxd.http.serving import serve_http
-from maxd.workers.faults import ModelNotFound
+from maxd.workers.cli import find_cli
+from maxd.workers.faults import BackendUnavailable, ModelNotFound
 from maxd.workers.process import sweep_marked
 from maxd.workers.tree import MARKER
 
@@ -67,7 +68,11 @@ Serving = Callable[[], Awaitable[None]]
 
 def main(argv: list[str] | None = None) -> int:
     """The `maxd` command. Returns its exit code."""
-    options = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] == ["claude"]:
+        # Every word behind it is the CLI's.
+        return _configured(None, partial(run_cli, words[1:]))
+    options = _parser().parse_args(words)
     match options.command:
         case "demo":
             return demo(options.port)
@@ -150,6 +155,18 @@ def notify_test(config: Config) -> int:
     for name, failure in outcomes:
         print(f"{name}: {'sent' if failure is None else f'not sent: {failure}'}")
     return 0 if all(failure is None for _, failure in outcomes) else 1
+
+
+def run_cli(words: Sequence[str], config: Config) -> int:
+    """Become the CLI that maxd uses, which need not be on PATH: to log in, for example. Returns an
+    exit code only if there is none."""
+    try:
+        cli = find_cli(config.cli.path, os.environ)
+        os.execv(cli, [str(cli), *words])
+    except BackendUnavailable as fault:
+        return _fail(EX_UNAVAILABLE, fault.message)
+    except OSError as error:
+        return _fail(EX_UNAVAILABLE, f"{cli}: {error.strerror}")
 
 
 def status(options: argparse.Namespace, config: Config) -> int:
@@ -301,5 +318,6 @@ def _parser() -> argparse.ArgumentParser:
     trial = commands.add_parser("notify-test", help="send one notice through every channel")
     trial.add_argument("--config", type=Path, metavar="FILE", help="configuration file (TOML)")
     add_parser(commands)
+    commands.add_parser("claude", help="run the claude CLI that maxd uses, to log in for example")
     commands.add_parser("config", help="print all settings with their defaults, as TOML")
     return parser

@@ -92,7 +92,7 @@ def login_expires(seconds: float) -> Notice:
     return Notice(
         kind=Kind.LOGIN_EXPIRES,
         title="the login is about to expire",
-        text=f"The claude CLI's login expires in {left}. Run `claude` and log in with /login.",
+        text=f"The claude CLI's login expires in {left}. Run `maxd claude` and log in with /login.",
     )
 
 

@@ -26,7 +26,7 @@ from maxd.workers.faults import (
 from maxd.workers.messages import Result
 from maxd.workers.turn import AccountLimit, StopReason
 
-NOT_LOGGED_IN = "the claude CLI is not logged in; run `claude` and /login, then try again"
+NOT_LOGGED_IN = "the claude CLI is not logged in; run `maxd claude` and /login, then try again"
 # Ends of a model message after which the CLI asks the model to go on, three times at most, and
 # then calls the turn an error (2.1.197, 2.1.330): the answer that the client has is cut short.
 CUT_SHORT = frozenset(("max_tokens", "model_context_window_exceeded"))

@@ -1,10 +1,14 @@
 """A CLI that is missing, logged out or cannot start: said so, and no loop of starts."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import openai
 import pytest
 
+from maxd.workers.cli import bundled_cli
 from tests.end_to_end.running import DaemonProcess, LoopbackProcess
 
 FAKE_CLI = str(Path(__file__).parents[1] / "fakes" / "fake_cli.py")
@@ -42,6 +46,28 @@ def test_no_cli_or_no_login(
         assert daemon.tree() == [], "nothing was started"
         assert daemon.stop() == 0
         assert [e for e in daemon.log if e["event"] == "claude CLI cannot be used"]
+
+
+def run_claude(cli: str, *words: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "maxd.daemon", "claude", *words],
+        env=os.environ | {"CLAUDE_CLI": cli},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_cli_that_is_used_can_be_run_to_log_in() -> None:
+    """Also with words that maxd would understand otherwise."""
+    cli = str(bundled_cli())
+    for word in ("--version", "--help"):
+        done = run_claude(cli, word)
+        itself = subprocess.run([cli, word], capture_output=True, text=True, check=True)
+        assert (done.returncode, done.stdout) == (0, itself.stdout)
+    missing = run_claude("/nonexistent/claude")
+    assert missing.returncode == 69
+    assert "CLAUDE_CLI names /nonexistent/claude" in missing.stderr
 
 
 @pytest.mark.parametrize("step", ["start:exit=1", "ready:exit=3", "ready:signal=SIGKILL"])
