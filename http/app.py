@@ -70,7 +70,7 @@ class Service(Struct, kw_only=True):
 
 def make_app(service: Service, settings: Settings) -> QuartTrio:
     """The app. It expects to be called through `Front`."""
-    app = QuartTrio(__name__)
+    app = QuartTrio(__name__, static_folder=None)
     prepare(app)
     budget = Budget(BODIES_IN_FLIGHT * settings.max_body_bytes)
     if service.overview is not None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 import trio
-from quart import Response
+from quart import Response, request
 
 from maxd.daemon.metrics import CONTENT_TYPE
 from maxd.workers.faults import Overloaded
@@ -98,6 +98,9 @@ def add_status_pages(app: "QuartTrio", overview: "Overview", shutdown: trio.Even
 
     @app.get("/status/stream")
     async def stream() -> Response:
+        if request.method == "HEAD":
+            # The stream would never end for want of a body, and count as a viewer all the while.
+            return _reply(b"", "text/event-stream")
         if pictures.viewers >= MOST_VIEWERS:
             raise Overloaded(f"{MOST_VIEWERS} others are watching already; use GET /status")
         response = Response(pictures.events(shutdown), content_type="text/event-stream")

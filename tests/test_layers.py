@@ -137,12 +137,23 @@ DIALECTS = {
 # What OpenAI's two dialects have in common, and what joins all dialects to the app.
 SHARED = frozenset(("openai_errors", "openai_models"))
 JOINING = frozenset(("app", "serving", "dialects"))
+# Tables with a row for each claim of one page, in its order: cut in two they would say no more.
+TABLES = frozenset(
+    (
+        Path("tests/end_to_end/conformance/messages.py"),
+        Path("tests/end_to_end/conformance/responses.py"),
+    )
+)
 
 
 def modules() -> list[Path]:
     return sorted(
         path.relative_to(ROOT) for folder in ALLOWED for path in (ROOT / folder).rglob("*.py")
     )
+
+
+def of_tests() -> list[Path]:
+    return sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py"))
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -194,7 +205,20 @@ def test_each_dialect_has_modules() -> None:
 
 @pytest.mark.parametrize("path", modules(), ids=str)
 def test_modules_stay_small(path: Path) -> None:
-    assert len((ROOT / path).read_text().splitlines()) <= 400
+    assert lines(path) <= 400
+
+
+def test_tests_stay_small() -> None:
+    assert {path for path in of_tests() if lines(path) > 400} == TABLES
+
+
+@pytest.mark.parametrize("path", of_tests(), ids=str)
+def test_what_tests_share_is_in_no_test(path: Path) -> None:
+    assert not [name for name in imports(path) if name.startswith("tests.") and ".test_" in name]
+
+
+def lines(path: Path) -> int:
+    return len((ROOT / path).read_text().splitlines())
 
 
 def test_nothing_shadows_the_standard_library_or_the_package() -> None:

@@ -348,8 +348,8 @@ class Worker:
     async def _wait_assigned(
         self, process: Process, writes: "trio.MemorySendChannel[bytes]"
     ) -> None:
-        """Wait for the next turn. Raises the Fault of a worker that ends or speaks meanwhile, though
-        it be in the moment in which the turn is given."""
+        """Wait for the next turn. Raises the Fault of a worker that ends or speaks meanwhile, even
+        in the moment in which the turn is given."""
         while not self._assigned.is_set() or process.has_output():
             with trio.CancelScope() as self._listening:
                 for heard in await self._read(process, writes):

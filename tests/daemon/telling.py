@@ -4,6 +4,7 @@ from typing import Any
 
 from maxd.daemon.chronicle import Totals
 from maxd.daemon.history import Point
+from maxd.daemon.observer import Replied
 from maxd.daemon.settings import Config
 from maxd.daemon.status import (
     CliStatus,
@@ -43,6 +44,20 @@ def turn(**how: Any) -> TurnFacts:
         "cost": 0.25,
     }
     return TurnFacts(**{**facts, **how})
+
+
+def replied(**how: Any) -> Replied:
+    """A refusal that never became a turn, or as `how` has it."""
+    facts = {
+        "request": "req_1",
+        "method": "POST",
+        "route": "/chat/completions",
+        "status": 400,
+        "code": None,
+        "seconds": 0.1,
+        "turn": False,
+    }
+    return Replied(**{**facts, **how})
 
 
 def worker(**how: Any) -> WorkerStatus:

@@ -1,14 +1,11 @@
 """Totals, events, errors and history, as they are counted."""
 
-from msgspec.structs import replace
-
 from maxd.daemon.chronicle import ERRORS_KEPT, EVENTS_KEPT, MOST_REASONS, TURN_FAILED, Chronicle
 from maxd.daemon.history import POINTS, STEP
-from maxd.daemon.observer import Replied
 from maxd.daemon.slots import Key
 from maxd.daemon.turn_facts import Timings
 from maxd.workers.faults import BackendUnavailable, UpstreamFault, WorkerDied
-from tests.daemon.telling import turn
+from tests.daemon.telling import replied, turn
 
 KEY = Key("chat", "sonnet")
 DIED = WorkerDied("the claude CLI ended by itself")
@@ -81,18 +78,9 @@ def test_the_cli_that_is_lost_is_an_error() -> None:
 
 def test_requests_that_never_became_a_turn_are_counted_as_refused() -> None:
     chronicle = Chronicle()
-    refused = Replied(
-        request="r",
-        method="POST",
-        route="/chat/completions",
-        status=400,
-        code=None,
-        seconds=0.1,
-        turn=False,
-    )
-    chronicle.replied(refused)
-    chronicle.replied(replace(refused, status=429, turn=True))
-    chronicle.replied(replace(refused, method="GET", status=404))
+    chronicle.replied(replied())
+    chronicle.replied(replied(status=429, turn=True))
+    chronicle.replied(replied(method="GET", status=404))
     assert chronicle.totals().refused == 1
 
 

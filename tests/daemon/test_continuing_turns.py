@@ -1,138 +1,25 @@
 """Which turns leave a worker that may be kept, by what it is known, and what it is given next."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import pytest
 import trio
-from msgspec.structs import replace
 from trio.testing import wait_all_tasks_blocked
 
 from maxd.daemon import lineage
-from maxd.daemon.conversations import Conversations
-from maxd.daemon.lease import Lease
-from maxd.daemon.slots import Key
-from maxd.daemon.turn_stream import TurnStream
-from maxd.daemon.turns import Turns
-from maxd.workers.faults import Fault, Overloaded, ProtocolBroken, UpstreamFault, WorkerDied
-from maxd.workers.profiles import BUILT_IN
-from maxd.workers.turn import (
-    Effort,
-    Event,
-    Message,
-    RoundBroken,
-    RoundEnded,
-    RoundStarted,
-    Text,
-    TextDelta,
-    ToolStarted,
-    Turn,
+from maxd.workers.faults import Fault, Overloaded, UpstreamFault
+from maxd.workers.turn import Event, RoundBroken, RoundEnded, Text, TextDelta, ToolStarted
+from tests.daemon.continuing_bench import (
+    DIED,
+    QUESTION,
+    ROUND,
+    STARTED,
+    Bench,
+    KnowingWorker,
+    answered,
+    ask,
+    following,
+    read,
 )
-from maxd.workers.worker import Outbox
-from tests.daemon.stand_ins import FINISHED, AskedPool, IdleWorker, logger
-
-CHAT = Key("chat", "sonnet")
-DIED = WorkerDied("the claude CLI ended by itself")
-QUESTION = Message("user", (Text("And now?"),))
-STARTED = RoundStarted("claude-sonnet-4-7")
-ROUND: list[Event] = [STARTED, TextDelta("It is 42. "), RoundEnded("end_turn")]
-
-
-class KnowingWorker(IdleWorker):
-    """Remembers how much of each turn it was said to know."""
-
-    def __init__(self, number: int = 1) -> None:
-        super().__init__(number)
-        self.known: list[int] = []
-
-    def assign_nowait(
-        self, turn: Turn, outbox: Outbox, known: int = 0, *, reset: bool = False
-    ) -> None:
-        self.known.append(known)
-        super().assign_nowait(turn, outbox, known)
-
-
-class KnowingPool(AskedPool):
-    """Remembers what each lease was asked for, besides."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.wanted: list[dict[str, Any]] = []
-
-    def lease(self, key: Key, client: str, *, again: bool = False, **wanted: Any) -> Lease:
-        self.wanted.append(wanted)
-        return super().lease(key, client, again=again)
-
-    def holds(self, head: bytes) -> bool:
-        return any(lease.head == head for lease in self.given_back)
-
-
-class Bench:
-    """Turns over a pool that only remembers."""
-
-    def __init__(self, *, resets: bool = False, probed: str = "") -> None:
-        self.pool = KnowingPool()
-        self.turns = Turns(
-            self.pool.as_pool,
-            BUILT_IN,
-            Conversations(),
-            logger()[0],
-            allows_reset=lambda version: resets and version in (None, probed),
-        )
-
-    @contextmanager
-    def run(self, turn: Turn, *, conversation: str | None = None) -> Iterator[TurnStream]:
-        with self.turns.run(
-            turn, client="c", request_id="q", conversation_id=conversation
-        ) as stream:
-            yield stream
-
-    def grant(self, *, continues: bool = False, resets: bool = False) -> KnowingWorker:
-        worker = KnowingWorker(len(self.pool.leases))
-        self.pool.leases[-1].grant(worker, continues=continues, resets=resets)
-        return worker
-
-    @property
-    def heads(self) -> list[bytes | None]:
-        """What the workers that were given back are known by."""
-        return [lease.head for lease in self.pool.given_back]
-
-
-def ask(*said: Message, profile: str = "chat") -> Turn:
-    return Turn(
-        profile=profile, model="sonnet", system=("Be brief.",), messages=said or (QUESTION,)
-    )
-
-
-def following(turn: Turn, reply: str) -> Turn:
-    """The client's next request."""
-    answer = Message("assistant", (Text(reply),))
-    return ask(*turn.messages, answer, QUESTION, profile=turn.profile)
-
-
-async def read(stream: TurnStream) -> list[Event]:
-    """All events up to Finished."""
-    events: list[Event] = []
-    while not stream.finished:
-        events += await stream.next_events()
-    return events
-
-
-async def answered(bench: Bench, turn: Turn, *events: Event, continues: bool = False) -> str:
-    """Run a turn to its end; return what the client saw of the answer."""
-    with bench.run(turn) as stream:
-        worker = bench.grant(continues=continues)
-        async with trio.open_nursery() as nursery:
-
-            @nursery.start_soon
-            async def answer() -> None:
-                await wait_all_tasks_blocked()
-                for event in events or (*ROUND, FINISHED):
-                    worker.outbox.send_nowait([event])
-
-            told = await read(stream)
-    return "".join(event.text for event in told if isinstance(event, TextDelta))
+from tests.daemon.stand_ins import FINISHED
 
 
 async def test_the_next_turn_asks_for_the_worker_that_has_answered_this_one() -> None:
@@ -295,81 +182,6 @@ async def test_no_history_leads_to_a_blank_reply(text: str) -> None:
         assert lineage.history(later, "c")[0] != bench.heads[0]
 
 
-async def test_one_that_continued_and_died_is_replaced_by_an_import() -> None:
-    bench = Bench()
-    turn = following(ask(), await answered(bench, ask()))
-    with bench.run(turn) as stream:
-        first = bench.grant(continues=True)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(read, stream)
-            await wait_all_tasks_blocked()
-            first.outbox.send_nowait(DIED)
-            first.outbox.close()
-            await wait_all_tasks_blocked()
-            second = bench.grant()
-            await wait_all_tasks_blocked()
-            second.outbox.send_nowait([*ROUND, FINISHED])
-    assert (first.known, second.known) == ([2], [0])
-    assert second.turns == [turn]
-    assert bench.pool.wanted[-1]["head"] is None
-    assert bench.pool.asked[-1] == (CHAT, "c", True)
-    # The first is not kept; the second is.
-    assert bench.heads[1:] == [None, lineage.after_reply(turn, "c", (Text("It is 42. "),))]
-
-
-async def test_one_that_died_of_its_reset_is_not_replaced_by_another_to_be_reset() -> None:
-    bench = Bench(resets=True)
-    turn = ask()
-    with bench.run(turn) as stream:
-        first = bench.grant(resets=True)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(read, stream)
-            await wait_all_tasks_blocked()
-            first.outbox.send_nowait(ProtocolBroken("the claude CLI did not answer a reset"))
-            first.outbox.close()
-            await wait_all_tasks_blocked()
-            second = bench.grant()
-            await wait_all_tasks_blocked()
-            second.outbox.send_nowait([*ROUND, FINISHED])
-    roots = [wanted["root"] for wanted in bench.pool.wanted]
-    assert roots == [lineage.binding(lineage.root(turn, "c"), turn, None), None]
-    assert bench.heads == [None, lineage.after_reply(turn, "c", (Text("It is 42. "),))]
-
-
-async def test_one_that_died_in_the_moment_of_its_grant_is_replaced_too() -> None:
-    bench = Bench()
-    turn = following(ask(), await answered(bench, ask()))
-    with bench.run(turn) as stream:
-        bench.grant(continues=True)
-        bench.pool.leases[-1].lose()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(read, stream)
-            await wait_all_tasks_blocked()
-            second = bench.grant()
-            await wait_all_tasks_blocked()
-            second.outbox.send_nowait([*ROUND, FINISHED])
-    assert second.known == [0]
-
-
-async def test_what_died_after_the_acceptance_is_not_replaced() -> None:
-    bench = Bench()
-    turn = following(ask(), await answered(bench, ask()))
-    with bench.run(turn) as stream:
-        worker = bench.grant(continues=True)
-        async with trio.open_nursery() as nursery:
-
-            @nursery.start_soon
-            async def expect() -> None:
-                with pytest.raises(WorkerDied):
-                    await read(stream)
-
-            await wait_all_tasks_blocked()
-            worker.outbox.send_nowait([STARTED])
-            worker.outbox.send_nowait(DIED)
-    assert len(bench.pool.leases) == 2
-    assert bench.heads[1:] == [None]
-
-
 async def test_new_messages_alone_follow_the_whole_conversation() -> None:
     bench = Bench()
     with bench.run(ask(), conversation="mine") as stream:
@@ -399,42 +211,3 @@ async def test_two_turns_of_equal_conversations_ask_for_the_same_head() -> None:
     with bench.run(turn), bench.run(turn):
         pass
     assert [wanted["head"] for wanted in bench.pool.wanted[1:]] == [bench.heads[0]] * 2
-
-
-async def test_a_worker_is_reset_for_the_effort_that_it_is_set_to() -> None:
-    """Or a conversation that wants none in particular would have that of a stranger's."""
-    bench = Bench(resets=True)
-    asked = replace(ask(), effort="low")
-    with bench.run(asked) as stream:
-        worker = Trying()
-        bench.pool.leases[-1].grant(worker)
-        async with trio.open_nursery() as nursery:
-
-            @nursery.start_soon
-            async def answer() -> None:
-                await wait_all_tasks_blocked()
-                worker.outbox.send_nowait([*ROUND, FINISHED])
-
-            await read(stream)
-    (lease,) = bench.pool.given_back
-    for turn in (asked, ask(), replace(ask(), effort="high")):
-        with bench.run(turn):
-            pass
-    wanted = [each["root"] == lease.root for each in bench.pool.wanted[1:]]
-    assert wanted == [True, False, False]
-
-
-async def test_after_an_update_a_worker_of_the_version_before_is_not_reset() -> None:
-    for probed, resets in (("", True), ("2.1.330", False)):
-        bench = Bench(resets=True, probed=probed)
-        await answered(bench, ask())
-        assert (bench.pool.given_back[-1].root is not None) is resets
-        assert bench.pool.wanted[-1]["root"] is not None
-
-
-class Trying(KnowingWorker):
-    """One that is set to an effort."""
-
-    @property
-    def effort(self) -> Effort | None:
-        return "low"

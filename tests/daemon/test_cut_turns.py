@@ -21,7 +21,7 @@ from maxd.workers.turn import (
     Turn,
     Usage,
 )
-from tests.daemon.test_continuing_turns import Bench, read
+from tests.daemon.continuing_bench import Bench, read
 
 QUESTION = Message("user", (Text("Count."),))
 ASKED = Turn(profile="chat", model="sonnet", messages=(QUESTION,))

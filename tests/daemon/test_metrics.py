@@ -5,10 +5,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from maxd.daemon.labels import OTHER, Labels
 from maxd.daemon.metrics import MOST_MODELS, Metrics
-from maxd.daemon.observer import Observers, Replied
+from maxd.daemon.observer import Observers
 from maxd.daemon.slots import Key
 from maxd.workers.faults import UpstreamFault, WorkerDied
-from tests.daemon.telling import NOW, status, turn
+from tests.daemon.telling import NOW, replied, status, turn
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -62,16 +62,7 @@ def test_workers_are_counted_by_why_they_end() -> None:
 
 def test_requests_are_counted_by_route_and_status() -> None:
     metrics = Metrics()
-    reply = Replied(
-        request="r",
-        method="POST",
-        route="/chat/completions",
-        status=400,
-        code=None,
-        seconds=0.1,
-        turn=False,
-    )
-    Observers(metrics).replied(reply)
+    Observers(metrics).replied(replied())
     found = samples(metrics)
     assert value(found, "maxd_http_requests_total", route="/chat/completions", status="400") == 1
 

@@ -30,8 +30,8 @@ from maxd.workers.turn import (
     Turn,
     Usage,
 )
+from tests.daemon.continuing_bench import Bench, read
 from tests.daemon.stand_ins import logger
-from tests.daemon.test_continuing_turns import Bench, read
 
 CLOCK = Function("clock", "Tells the time.", '{"type":"object"}')
 WATCH = Function("clock", "Tells the time otherwise.", '{"type":"object"}')

@@ -15,6 +15,8 @@ from maxd.daemon.probes import MOST_PASSED, RECORD, Probes
 from maxd.workers.probe import ResetProbe
 
 LOG = structlog.get_logger()
+# Of the clock that jumps: a probe here only lets time pass.
+PROBE_SECONDS = 1.0
 
 
 class Lab:
@@ -38,7 +40,7 @@ class Lab:
         self.running += 1
         self.asked.append(cli)
         try:
-            await trio.sleep(1)
+            await trio.sleep(PROBE_SECONDS)
         finally:
             self.running -= 1
         return self.found
@@ -68,10 +70,10 @@ async def test_no_reset_before_a_probe_has_passed(
     async with trio.open_nursery() as nursery:
         await nursery.start(probes.run)
         probes.note(lab.cli, "2.1.330")
-        await trio.sleep(0.5)
+        await trio.sleep(PROBE_SECONDS / 2)
         assert lab.running == 1
         assert not probes.allows_reset
-        await trio.sleep(1)
+        await trio.sleep(PROBE_SECONDS)
         assert probes.allows_reset
         assert probes.allows_reset_of("2.1.330")
         assert not probes.allows_reset_of("2.1.197")

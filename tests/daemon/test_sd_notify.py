@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from maxd.daemon.manager import READY_SECONDS, REFUSED_SECONDS, Health, keep_told
 from maxd.daemon.sd_notify import Announcer, watchdog_seconds
@@ -169,9 +170,11 @@ async def test_without_spares_it_is_ready_at_once(
 ) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(keep_told, announcer, Service(keeps_spares=False).health)
-        await trio.sleep(0.1)
-        assert ready(ear.heard())
-        await trio.sleep(100)
-        # Every 10 s, at 0 and at 100 too.
-        assert ear.heard().count("WATCHDOG=1") in (10, 11)
+        await wait_all_tasks_blocked()
+        at_once = ear.heard()
+        assert ready(at_once)
+        assert at_once.count("WATCHDOG=1") == 1
+        await trio.sleep(95)
+        # Every 10 s.
+        assert ear.heard().count("WATCHDOG=1") == 9
         nursery.cancel_scope.cancel()

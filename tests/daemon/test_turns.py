@@ -1,8 +1,4 @@
-"""Turns: what reaches the client, the one retry, and that every worker is given back once."""
-
-from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager
-from typing import Any
+"""Turns: what reaches the client, how they are left, and that every worker is given back once."""
 
 import pytest
 import trio
@@ -10,80 +6,13 @@ from trio.testing import wait_all_tasks_blocked
 
 from maxd.daemon.conversation import Conversation
 from maxd.daemon.conversations import Conversations
-from maxd.daemon.lease import Lease
 from maxd.daemon.slots import Key
-from maxd.daemon.turn_stream import TurnStream
-from maxd.daemon.turns import Turns
-from maxd.workers.faults import Fault, ModelNotFound, Overloaded, UpstreamFault, WorkerDied
-from maxd.workers.profiles import BUILT_IN
-from maxd.workers.turn import Event, RoundBroken, RoundEnded, RoundStarted, TextDelta, Turn
-from tests.daemon.stand_ins import FINISHED, TURN, AskedPool, IdleWorker, logger
+from maxd.workers.faults import Overloaded
+from maxd.workers.turn import Event, RoundEnded, TextDelta, Turn
+from tests.daemon.stand_ins import FINISHED, TURN, IdleWorker
+from tests.daemon.turn_bench import ROUND, STARTED, Bench, in_background, kill
 
 AGENT_TURN = Turn(profile="agent", model="sonnet", messages=TURN.messages)
-STARTED = RoundStarted("claude-sonnet-4-7")
-ROUND: list[Event] = [STARTED, TextDelta("It is 42."), RoundEnded("end_turn")]
-
-
-class Bench:
-    """Turns over a pool that only remembers what it was asked."""
-
-    def __init__(
-        self,
-        on_ask: Callable[[Lease], None] = lambda lease: None,
-        conversations: Conversations | None = None,
-    ) -> None:
-        self.pool = AskedPool(on_ask)
-        self.faults: list[Fault] = []
-        log, self._log = logger()
-        self.turns = Turns(
-            self.pool.as_pool,
-            BUILT_IN,
-            Conversations() if conversations is None else conversations,
-            log,
-            on_fault=self.faults.append,
-        )
-
-    @contextmanager
-    def run(self, turn: Turn = TURN) -> Iterator[TurnStream]:
-        with self.turns.run(turn, client="c", request_id="q1") as stream:
-            yield stream
-
-    @property
-    def logged(self) -> MutableMapping[str, Any]:
-        """What the log was told of the one turn."""
-        [entry] = [entry for entry in self._log.entries if entry["event"] == "turn"]
-        return entry
-
-    def grant(self) -> IdleWorker:
-        """Grant the newest lease."""
-        worker = IdleWorker(len(self.pool.leases))
-        self.pool.leases[-1].grant(worker)
-        return worker
-
-    def assert_given_back_once(self) -> None:
-        assert len(self.pool.given_back) == len(self.pool.leases)
-        assert set(self.pool.given_back) == set(self.pool.leases)
-        assert self.turns.running == 0
-
-
-def kill(worker: IdleWorker) -> None:
-    worker.outbox.send_nowait(WorkerDied("the claude CLI ended in the middle of the turn"))
-    worker.outbox.close()
-
-
-async def in_background(nursery: trio.Nursery, stream: TurnStream) -> list[list[Event] | Fault]:
-    """Let a task wait for the next events; return where it will put the outcome."""
-    outcome: list[list[Event] | Fault] = []
-
-    async def read() -> None:
-        try:
-            outcome.append(await stream.next_events())
-        except Fault as fault:
-            outcome.append(fault)
-
-    nursery.start_soon(read)
-    await wait_all_tasks_blocked()
-    return outcome
 
 
 # The way of a turn
@@ -165,110 +94,6 @@ async def test_a_turn_that_is_left_early_is_logged_as_cancelled(begun: bool) -> 
             nursery.cancel_scope.cancel()
     assert bench.logged["outcome"] == "cancelled"
     bench.assert_given_back_once()
-
-
-# Death and the one retry
-
-
-async def test_a_worker_that_dies_before_anything_was_accepted_is_replaced() -> None:
-    bench = Bench()
-    async with trio.open_nursery() as nursery:
-        with bench.run() as stream:
-            outcome = await in_background(nursery, stream)
-            first = bench.grant()
-            await wait_all_tasks_blocked()
-            kill(first)
-            await wait_all_tasks_blocked()
-            assert bench.pool.given_back == bench.pool.leases[:1]
-            assert bench.pool.asked[1] == (Key("chat", "sonnet"), "c", True)
-            second = bench.grant()
-            await wait_all_tasks_blocked()
-            assert second.turns == [TURN]
-            second.outbox.send_nowait([*ROUND, FINISHED])
-            await wait_all_tasks_blocked()
-            assert outcome == [[*ROUND, FINISHED]]
-    bench.assert_given_back_once()
-    assert bench.logged["attempts"] == 2
-
-
-async def test_it_is_replaced_only_once() -> None:
-    bench = Bench()
-    async with trio.open_nursery() as nursery:
-        with bench.run() as stream:
-            outcome = await in_background(nursery, stream)
-            for _ in range(2):
-                worker = bench.grant()
-                await wait_all_tasks_blocked()
-                kill(worker)
-                await wait_all_tasks_blocked()
-            assert isinstance(outcome[0], WorkerDied)
-    assert len(bench.pool.asked) == 2
-    bench.assert_given_back_once()
-    assert bench.faults == outcome
-
-
-@pytest.mark.parametrize("apart", [True, False])
-async def test_a_death_after_the_acceptance_is_the_clients_to_decide(apart: bool) -> None:
-    bench = Bench()
-    async with trio.open_nursery() as nursery:
-        with bench.run() as stream:
-            outcome = await in_background(nursery, stream)
-            worker = bench.grant()
-            await wait_all_tasks_blocked()
-            worker.outbox.send_nowait([STARTED])
-            if apart:
-                await wait_all_tasks_blocked()
-            kill(worker)
-            await wait_all_tasks_blocked()
-            assert outcome == [[STARTED]]
-            with pytest.raises(WorkerDied):
-                await stream.next_events()
-    assert len(bench.pool.asked) == 1
-    bench.assert_given_back_once()
-
-
-@pytest.mark.parametrize(
-    "fault", [UpstreamFault("failed"), ModelNotFound("unknown"), Overloaded("busy")]
-)
-async def test_other_faults_are_not_tried_again(fault: Fault) -> None:
-    bench = Bench()
-    async with trio.open_nursery() as nursery:
-        with bench.run() as stream:
-            outcome = await in_background(nursery, stream)
-            worker = bench.grant()
-            await wait_all_tasks_blocked()
-            worker.outbox.send_nowait(fault)
-            await wait_all_tasks_blocked()
-            assert outcome == [fault]
-    assert len(bench.pool.asked) == 1
-    assert bench.pool.given_back[0].fault is fault
-    bench.assert_given_back_once()
-
-
-async def test_a_refusal_is_told_as_it_is() -> None:
-    bench = Bench(on_ask=lambda lease: lease.refuse(Overloaded("too many requests are waiting")))
-    with bench.run() as stream, pytest.raises(Overloaded):
-        await stream.next_events()
-    bench.assert_given_back_once()
-    assert bench.logged["outcome"] == "overloaded"
-
-
-async def test_a_failed_turn_stays_failed() -> None:
-    bench = Bench(on_ask=lambda lease: lease.grant(IdleWorker()))
-    async with trio.open_nursery() as nursery:
-        with bench.run() as stream:
-            outcome = await in_background(nursery, stream)
-            worker = bench.pool.leases[0].worker
-            assert isinstance(worker, IdleWorker)
-            worker.outbox.send_nowait(ROUND[:2])
-            await wait_all_tasks_blocked()
-            worker.outbox.send_nowait([RoundBroken()])
-            for _ in range(2):
-                worker.outbox.send_nowait([*ROUND, FINISHED])
-                with pytest.raises(UpstreamFault):
-                    await stream.next_events()
-            assert outcome == [ROUND[:2]]
-    assert bench.logged["outcome"] == "upstream_error"
 
 
 # Cancelled and stopped

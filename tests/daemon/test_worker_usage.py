@@ -3,49 +3,55 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import psutil
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
-from maxd.daemon.worker_usage import WorkerUsage
+from maxd.daemon.status import Used
+from maxd.daemon.worker_usage import LEAST_SECONDS, WorkerUsage
 from tests.scarcity import no_file_left
 
 
-async def sample(usage: WorkerUsage) -> None:
+async def sample(usage: WorkerUsage, clock: MockClock) -> None:
     """Let it look once."""
     before = usage.used
     usage.look()
-    with trio.fail_after(30):
-        while usage.used is before:  # noqa: ASYNC110 - it tells nobody
-            await trio.sleep(0.01)
+    clock.jump(LEAST_SECONDS)
+    await looked(usage, before)
 
 
-async def test_memory_at_once_and_cpu_at_the_second_look() -> None:
+async def looked(usage: WorkerUsage, before: Mapping[int, Used]) -> None:
+    """Wait for the thread that looks, which knows nothing of a clock that is only ours."""
+    while usage.used is before:
+        await trio.lowlevel.checkpoint()
+
+
+async def test_memory_at_once_and_cpu_at_the_second_look(mock_clock: MockClock) -> None:
     pids = [os.getpid(), 2**22 + 1]
     usage = WorkerUsage(lambda: pids)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(usage.run)
-        await sample(usage)
+        await sample(usage, mock_clock)
         assert set(usage.used) == {os.getpid()}, "no process, no figures"
         first = usage.used[os.getpid()]
         assert first.cpu is None
         assert abs(first.memory - psutil.Process().memory_info().rss) < 50 * 2**20
-        await sample(usage)
+        await sample(usage, mock_clock)
         assert usage.used[os.getpid()].cpu is not None
         nursery.cancel_scope.cancel()
 
 
-async def test_with_no_file_left_it_looks_again_later() -> None:
+async def test_with_no_file_left_it_looks_again_later(mock_clock: MockClock) -> None:
     usage = WorkerUsage(lambda: [os.getpid()])
     async with trio.open_nursery() as nursery:
         with no_file_left():
             nursery.start_soon(usage.run)
-            await sample(usage)
+            await sample(usage, mock_clock)
         assert usage.used == {}
-        await sample(usage)
+        await sample(usage, mock_clock)
         assert set(usage.used) == {os.getpid()}
         nursery.cancel_scope.cancel()
 
@@ -58,27 +64,33 @@ def stopped_process() -> Iterator[int]:
         child.kill()
 
 
-async def test_a_stopped_process_is_read_too(stopped_process: int) -> None:
+async def test_a_stopped_process_is_read_too(stopped_process: int, mock_clock: MockClock) -> None:
     usage = WorkerUsage(lambda: [stopped_process])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(usage.run)
-        await sample(usage)
+        await sample(usage, mock_clock)
         assert usage.used[stopped_process].memory > 0
         nursery.cancel_scope.cancel()
 
 
-async def test_many_who_ask_cost_one_look_a_second(autojump_clock: MockClock) -> None:
+async def test_many_who_ask_cost_one_look_a_second(mock_clock: MockClock) -> None:
     looks: list[float] = []
+    before: Mapping[int, Used] = {}
 
     def pids() -> list[int]:
+        nonlocal before
         looks.append(trio.current_time())
+        before = usage.used
         return []
 
     usage = WorkerUsage(pids)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(usage.run)
-        for _ in range(100):
+        for _ in range(80):
             usage.look()
-            await trio.sleep(0.1)
+            # A binary fraction: no look is late by a rounding error.
+            mock_clock.jump(0.125)
+            await wait_all_tasks_blocked()
+            await looked(usage, before)
         nursery.cancel_scope.cancel()
-    assert 2 <= len(looks) <= 12
+    assert looks == [0.125 + second * LEAST_SECONDS for second in range(10)]

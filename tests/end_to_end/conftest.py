@@ -1,10 +1,12 @@
-"""One loopback model for all tests here, and one daemon for those that leave it as it was."""
+"""One loopback model for all tests here, and daemons for those that leave them as they were."""
 
 from collections.abc import Iterator
 
+import anthropic
 import openai
 import pytest
 
+from tests.end_to_end.messaging import CHAT
 from tests.end_to_end.running import DaemonProcess, LoopbackProcess, loopback_process
 
 
@@ -34,4 +36,24 @@ def shared_daemon(
 @pytest.fixture
 def client(shared_daemon: DaemonProcess) -> Iterator[openai.OpenAI]:
     with shared_daemon.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def chat_daemon(
+    _model: LoopbackProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DaemonProcess]:
+    """One whose workers go on from turn to turn: nobody asks it for another model than CHAT, the
+    spares of which would take their room."""
+    root = tmp_path_factory.mktemp("chat_daemon")
+    with DaemonProcess(root, _model.base_url, {"MAXD_POOL_WARM": CHAT}) as daemon:
+        yield daemon.wait_serving()
+        assert daemon.stop() == 0
+
+
+@pytest.fixture
+def claude(chat_daemon: DaemonProcess) -> Iterator[anthropic.Anthropic]:
+    with anthropic.Anthropic(
+        base_url=chat_daemon.base_url, api_key="not-needed", max_retries=0, timeout=60.0
+    ) as client:
         yield client

@@ -97,7 +97,9 @@ def test_what_is_asked_is_not_logged_and_not_in_argv(shared_daemon: DaemonProces
         ) as stream,
     ):
         next(stream)
-        for process in shared_daemon.tree():
+        processes = shared_daemon.tree()
+        assert processes
+        for process in processes:
             assert CANARY not in " ".join(process.cmdline())
             assert CANARY not in str(process.environ())
     assert CANARY not in str(shared_daemon.log)

@@ -10,12 +10,11 @@ import openai
 import psutil
 import pytest
 
+from tests.end_to_end.chatting import MODEL, Chat
 from tests.end_to_end.running import DaemonProcess, LoopbackProcess, directive
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionMessageParam
-
-MODEL = "sonnet:chat"
 
 
 @pytest.fixture
@@ -24,32 +23,6 @@ def daemon(tmp_path: Path, model: LoopbackProcess) -> Iterator[DaemonProcess]:
         daemon.wait_serving()
         yield daemon
         assert daemon.stop() == 0
-
-
-class Chat:
-    """A client that sends the whole conversation each time, as OpenAI's do."""
-
-    def __init__(
-        self, client: openai.OpenAI, *, model: str = MODEL, system: str | None = None
-    ) -> None:
-        self._client = client
-        self._model = model
-        self.messages: list[ChatCompletionMessageParam] = []
-        if system is not None:
-            self.messages.append({"role": "system", "content": system})
-
-    def say(self, text: str, answer: str) -> str:
-        self.messages.append({"role": "user", "content": f"{text} {directive(text=answer)}"})
-        completion = self._client.chat.completions.create(model=self._model, messages=self.messages)
-        got = completion.choices[0].message.content or ""
-        self.messages.append({"role": "assistant", "content": got})
-        return got
-
-    @property
-    def spoken(self) -> list[tuple[str, str]]:
-        """What the model must have been given for the last turn."""
-        asked = [m for m in self.messages[:-1] if m["role"] != "system"]
-        return [(m["role"], str(m.get("content"))) for m in asked]
 
 
 def turns(daemon: DaemonProcess) -> list[dict[str, object]]:
@@ -148,7 +121,9 @@ def test_equal_beginnings_never_meet(daemon: DaemonProcess, model: LoopbackProce
 
         with ThreadPoolExecutor(2) as threads:
             list(threads.map(go, range(2)))
-    for conversation in model.conversations()[2:]:
+    conversations = model.conversations()[2:]
+    assert len(conversations) == 2 * rounds
+    for conversation in conversations:
         text = str(conversation)
         assert ("canary-0" in text) != ("canary-1" in text)
     assert len({entry["worker"] for entry in turns(daemon)}) <= 4

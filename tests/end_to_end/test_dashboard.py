@@ -61,6 +61,7 @@ def test_it_is_live_and_calm(daemon: DaemonProcess, page: Page) -> None:
     page.wait("document.getElementById('errors').innerText.includes('req_')")
     assert "canary-4711" not in page.run("document.documentElement.outerHTML")
     assert page.console == [], "nothing was refused by its own policy, and nothing failed"
+    assert page.requested
     assert all(url.startswith(daemon.base_url) for url in page.requested)
     if SCREENSHOT is not None:
         for words in (8, 20, 45, 30):

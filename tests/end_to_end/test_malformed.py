@@ -12,8 +12,8 @@ import trio
 
 from tests.end_to_end.activation import fake_cli_variables
 from tests.end_to_end.running import DaemonProcess, LoopbackProcess
+from tests.http.malformed import MALFORMED
 from tests.http.mutations import HOST, JSON, mutated
-from tests.http.test_connection import MALFORMED
 
 # `MAXD_MUTATIONS=10000` for all of it (25 s on a busy machine of two cores).
 MUTATIONS = int(os.environ.get("MAXD_MUTATIONS", "800"))

@@ -2,26 +2,18 @@
 
 import base64
 import json
-import os
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import anthropic
-import httpx
-import openai
 import pytest
 from anthropic.types import Message, TextBlock, ThinkingBlock, ToolUseBlock
 
-from maxd.workers.loopback import environment
-from tests.end_to_end.running import ADDED, DaemonProcess, LoopbackProcess, directive, real_cli
+from tests.end_to_end.messaging import CHAT, ask, turns
+from tests.end_to_end.running import ADDED, DaemonProcess, LoopbackProcess, directive
 
 if TYPE_CHECKING:
     from anthropic.types import MessageParam, ToolParam, ToolResultBlockParam
-    from openai.types.chat import ChatCompletionMessageParam
 
-CHAT = "claude-sonnet-4:chat"
 WEATHER: "ToolParam" = {
     "name": "weather",
     "description": "The weather of a city.",
@@ -35,49 +27,10 @@ PNG = base64.b64encode(
 ).decode()
 
 
-@pytest.fixture(scope="module")
-def daemon(
-    _model: LoopbackProcess, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[DaemonProcess]:
-    """One that serves nobody else: the spares of other tests' models would take the room of
-    workers that have to go on here."""
-    root = tmp_path_factory.mktemp("messages")
-    with DaemonProcess(root, _model.base_url, {"MAXD_POOL_WARM": CHAT}) as daemon:
-        yield daemon.wait_serving()
-        assert daemon.stop() == 0
-
-
-@pytest.fixture
-def client(daemon: DaemonProcess) -> Iterator[openai.OpenAI]:
-    with daemon.client() as client:
-        yield client
-
-
-@pytest.fixture
-def claude(daemon: DaemonProcess) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(
-        base_url=daemon.base_url, api_key="not-needed", max_retries=0, timeout=60.0
-    ) as client:
-        yield client
-
-
-def ask(text: str) -> "list[MessageParam]":
-    return [{"role": "user", "content": text}]
-
-
 def only_text(message: Message) -> str:
     (block,) = message.content
     assert isinstance(block, TextBlock)
     return block.text
-
-
-def turns(daemon: DaemonProcess, conversation: str | None) -> list[dict[str, Any]]:
-    """The log's entries of the turns of a conversation."""
-    return [
-        entry
-        for entry in daemon.log
-        if entry["event"] == "turn" and entry["conversation"] == conversation
-    ]
 
 
 def test_a_message(claude: anthropic.Anthropic, model: LoopbackProcess) -> None:
@@ -153,7 +106,7 @@ def test_thinking_is_passed_back_unchanged(
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_tool_loop(
     claude: anthropic.Anthropic,
-    daemon: DaemonProcess,
+    chat_daemon: DaemonProcess,
     model: LoopbackProcess,
     streamed: bool,
 ) -> None:
@@ -208,8 +161,8 @@ def test_a_tool_loop(
     last = [m for m in requests[-1]["body"]["messages"] if m["role"] in ("user", "assistant")]
     given = [b["content"] for m in last for b in m["content"] if b["type"] == "tool_result"]
     assert [str(each).count("sun over") for each in given] == [1] * 6
-    daemon.wait_log("turn", conversation=conversation, messages=len(history))
-    assert len({entry["worker"] for entry in turns(daemon, conversation)}) == 1
+    chat_daemon.wait_log("turn", conversation=conversation, messages=len(history))
+    assert len({entry["worker"] for entry in turns(chat_daemon, conversation)}) == 1
 
 
 def test_a_result_is_an_error_or_an_image(
@@ -355,176 +308,3 @@ def test_history_from_elsewhere_is_given_as_it_is(
     assert [m["role"] for m in told] == ["user", "assistant", "user", "assistant", "user"]
     assert told[1]["content"][-1]["input"] == {"a": 1}
     assert told[2]["content"][0]["tool_use_id"] == told[1]["content"][-1]["id"]
-
-
-DIALECTS = ("chat", "messages", "responses")
-
-
-@pytest.mark.parametrize("begins", DIALECTS)
-def test_a_conversation_changes_its_dialect(
-    claude: anthropic.Anthropic,
-    client: openai.OpenAI,
-    daemon: DaemonProcess,
-    model: LoopbackProcess,
-    begins: str,
-) -> None:
-    history: list[Any] = []
-    ids = set()
-    for number in range(6):
-        said = f"turn {number} of {begins} {directive(text=f'answer {number}')}"
-        history.append({"role": "user", "content": said})
-        reply: Any
-        match DIALECTS[(DIALECTS.index(begins) + number) % 3]:
-            case "chat":
-                system = {"role": "system", "content": "Count."}
-                reply = client.chat.completions.with_raw_response.create(
-                    model=CHAT, messages=[cast("ChatCompletionMessageParam", system), *history]
-                )
-                answer = reply.parse().choices[0].message.content
-            case "messages":
-                reply = claude.messages.with_raw_response.create(
-                    model=CHAT, max_tokens=1024, messages=history, system="Count."
-                )
-                answer = reply.parse().content[0].text
-            case _:
-                reply = client.responses.with_raw_response.create(
-                    model=CHAT, input=history, instructions="Count."
-                )
-                answer = reply.parse().output_text
-        ids.add(reply.headers["x-conversation-id"])
-        history.append({"role": "assistant", "content": answer})
-    (conversation,) = ids
-    daemon.wait_log("turn", conversation=conversation, messages=11)
-    entries = turns(daemon, conversation)
-    assert [entry["continued"] for entry in entries] == [False] + [True] * 5
-    assert len({entry["worker"] for entry in entries}) == 1
-    assert len(model.requests()) == 6
-    assert len(model.conversations()[-1]) == 11
-
-
-@pytest.mark.parametrize(
-    ("status", "error", "kind"),
-    [
-        (400, anthropic.BadRequestError, "invalid_request_error"),
-        (401, anthropic.InternalServerError, "api_error"),
-        (403, anthropic.PermissionDeniedError, "permission_error"),
-        (413, anthropic.APIStatusError, "request_too_large"),
-        (429, anthropic.RateLimitError, "rate_limit_error"),
-        (500, anthropic.InternalServerError, "api_error"),
-        (529, anthropic.InternalServerError, "overloaded_error"),
-    ],
-)
-@pytest.mark.parametrize("streamed", [False, True])
-def test_upstream_errors(
-    claude: anthropic.Anthropic,
-    status: int,
-    error: type[anthropic.APIStatusError],
-    kind: str,
-    streamed: bool,
-) -> None:
-    with pytest.raises(error) as caught:
-        claude.messages.create(
-            model=CHAT, max_tokens=9, messages=ask(directive(error=status)), stream=streamed
-        )
-    assert caught.value.type == kind
-    assert caught.value.request_id == caught.value.response.headers["x-request-id"]
-
-
-def test_an_error_in_the_middle_of_a_stream(claude: anthropic.Anthropic) -> None:
-    prompt = directive(words=50, error={"status": 529, "after": 5})
-    with (
-        pytest.raises(anthropic.APIStatusError) as caught,
-        claude.messages.stream(model=CHAT, max_tokens=999, messages=ask(prompt)) as stream,
-    ):
-        list(stream.text_stream)
-    assert caught.value.type in ("overloaded_error", "api_error")
-
-
-def test_errors_before_any_routing_are_in_the_dialect_of_the_path(
-    daemon: DaemonProcess,
-) -> None:
-    body = {"model": CHAT, "max_tokens": 1, "messages": [{"role": "user", "content": "x"}]}
-    with httpx.Client(base_url=daemon.base_url) as web:
-        refusals = {
-            (path, kind): web.request(method, path, headers=headers, **content)
-            for path in ("/v1/messages", "/v1/chat/completions")
-            for kind, method, headers, content in (
-                ("origin", "POST", {"origin": "http://evil.example"}, {"json": body}),
-                ("host", "POST", {"host": "evil.example"}, {"json": body}),
-                ("type", "POST", {"content-type": "text/plain"}, {"content": b"{}"}),
-                ("query", "POST", {}, {"json": body, "params": {"api_key": "k"}}),
-                ("method", "GET", {}, {}),
-                ("body", "POST", {}, {"json": {}}),
-            )
-        }
-        unknown = web.get("/v1/messages/batches")
-        models = web.get("/v1/models/nope", headers={"anthropic-version": "2023-06-01"})
-        ours = web.get("/v1/models/nope")
-    statuses = {"origin": 403, "host": 403, "type": 415, "query": 400, "method": 405, "body": 400}
-    for (path, kind), reply in refusals.items():
-        found = reply.json()
-        assert reply.status_code == statuses[kind]
-        assert reply.headers["x-request-id"]
-        if path == "/v1/messages":
-            assert found["type"] == "error"
-            assert found["request_id"] == reply.headers["request-id"]
-            assert found["request_id"] == reply.headers["x-request-id"]
-            assert set(found["error"]) <= {"type", "message", "details"}
-        else:
-            assert set(found["error"]) == {"message", "type", "param", "code"}
-            assert "request-id" not in reply.headers
-    assert unknown.json()["error"]["type"] == "not_found_error"
-    assert models.json()["error"]["type"] == "not_found_error"
-    assert ours.json()["error"]["code"] == "model_not_found"
-
-
-def test_refusals_name_what_is_wrong(claude: anthropic.Anthropic) -> None:
-    hosted: Any = {"type": "code_execution_20250825", "name": "code_execution"}
-    with pytest.raises(anthropic.BadRequestError, match="code_execution_20250825"):
-        claude.messages.create(model=CHAT, max_tokens=9, messages=ask("x"), tools=[hosted])
-    with pytest.raises(anthropic.BadRequestError, match="tool_use"):
-        claude.messages.create(
-            model=CHAT,
-            max_tokens=9,
-            messages=[
-                {"role": "user", "content": "x"},
-                {
-                    "role": "assistant",
-                    "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {}}],
-                },
-                {"role": "user", "content": "y"},
-            ],
-        )
-    with pytest.raises(anthropic.NotFoundError) as caught:
-        claude.messages.create(model="gpt-4o", max_tokens=9, messages=ask("x"))
-    assert caught.value.type == "not_found_error"
-
-
-def test_claude_code_is_a_client(
-    daemon: DaemonProcess, model: LoopbackProcess, tmp_path: Path
-) -> None:
-    """Its requests have every beta there is; its own tools are functions of the client's."""
-    work = tmp_path / "work"
-    work.mkdir()
-    prompt = directive(
-        replies=[
-            {"tool": "mcp__client__Bash", "input": {"command": "echo $((6*7)) > answer"}},
-            {"text": "It is written."},
-        ]
-    )
-    done = subprocess.run(
-        [real_cli(), "-p", "--model", CHAT, "--allowedTools=Bash", prompt],
-        env={
-            "PATH": os.environ["PATH"],
-            **environment(daemon.base_url, str(tmp_path)),
-            "CLAUDE_CODE_MAX_RETRIES": "0",
-        },
-        cwd=work,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert (done.returncode, done.stdout.strip()) == (0, "It is written."), done.stderr
-    assert (work / "answer").read_text() == "42\n"
-    assert len(model.requests()) == 2

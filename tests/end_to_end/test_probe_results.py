@@ -10,7 +10,7 @@ import pytest
 
 from tests.end_to_end.activation import fake_cli_variables
 from tests.end_to_end.running import START_SECONDS, DaemonProcess, LoopbackProcess
-from tests.workers.test_probe import fake
+from tests.workers.rig import write_probed_fake
 
 # The daemon with less patience before its probes; it has no setting for that.
 HASTY = """
@@ -26,7 +26,7 @@ ASKED = {"model": "sonnet:chat", "messages": [{"role": "user", "content": "hello
 @pytest.fixture
 def daemon(tmp_path: Path, model: LoopbackProcess) -> Iterator[DaemonProcess]:
     """With the fake CLI, which takes a history and has no functions."""
-    variables = fake_cli_variables(CLAUDE_CLI=str(fake(tmp_path)))
+    variables = fake_cli_variables(CLAUDE_CLI=str(write_probed_fake(tmp_path)))
     command = [sys.executable, "-c", HASTY]
     with DaemonProcess(tmp_path, model.base_url, variables, command=command) as daemon:
         yield daemon.wait_serving()

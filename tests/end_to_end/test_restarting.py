@@ -33,7 +33,9 @@ def test_it_is_ready_with_a_spare_alive_and_stopping(manager: Manager) -> None:
         assert any(state["event"] == "worker ready" for state in daemon.log)
         manager.wait("WATCHDOG=1")
         # Nothing of it is told to the workers.
-        for process in daemon.tree():
+        processes = daemon.tree()
+        assert processes
+        for process in processes:
             names = set(process.environ())
             assert not names & {"NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "WATCHDOG_USEC"}
         # A daemon that does not turn is not called alive.

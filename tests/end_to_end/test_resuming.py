@@ -8,8 +8,8 @@ import openai
 import psutil
 import pytest
 
+from tests.end_to_end.chatting import Chat
 from tests.end_to_end.running import DaemonProcess, LoopbackProcess, directive
-from tests.end_to_end.test_conversations import Chat
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionMessageParam

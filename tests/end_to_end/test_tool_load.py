@@ -70,6 +70,7 @@ class Client:
                 return
             if number == self._round and self._killed:
                 await self._kill()
+            # The client's function takes this long.
             await trio.sleep(self._delays[number])
             result = f"{self._canary} {number}"
             told = {"role": "tool", "tool_call_id": calls[0]["id"], "content": result}

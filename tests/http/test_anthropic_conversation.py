@@ -1,5 +1,6 @@
 """From the messages of a Messages request to those of a Turn."""
 
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -18,7 +19,6 @@ from maxd.workers.turn import (
     ToolResult,
 )
 from tests.http.messaging import (
-    CANARY,
     HI,
     PDF,
     PNG,
@@ -34,6 +34,7 @@ from tests.http.messaging import (
     turn,
     user,
 )
+from tests.http.refusing import CANARY
 
 
 def messages(*said: object, **fields: object) -> tuple[Message, ...]:
@@ -334,7 +335,7 @@ BLOCKS = st.one_of(
     st.just({"type": "thinking", "thinking": "t", "signature": "s"}),
     st.just(image()),
 )
-MESSAGES = st.lists(
+ANYHOW = st.lists(
     st.fixed_dictionaries(
         {
             "role": st.sampled_from(["user", "assistant", "system"]),
@@ -345,7 +346,24 @@ MESSAGES = st.lists(
 )
 
 
-@given(MESSAGES, st.booleans())
+def exchange(calls: list[str], said: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the assistant calls and says, and what it is given for it."""
+    given = [result(each) for each in reversed(calls)]
+    return [assistant(*said, *map(call, calls)), user(*given, *said)]
+
+
+def exchanges(number: int) -> st.SearchStrategy[list[dict[str, Any]]]:
+    """With calls that have ids of their own, as in every conversation there is."""
+    ids = st.sampled_from([f"a{number}", f"b{number}"])
+    said = st.lists(st.just(text("t")), max_size=1)
+    return st.builds(exchange, st.lists(ids, unique=True), said)
+
+
+# Of what is put together anyhow, hardly anything is taken.
+ORDERLY = st.tuples(*map(exchanges, range(3))).map(lambda made: [HI, *chain(*made), HI])
+
+
+@given(ORDERLY | ANYHOW, st.booleans())
 def test_what_is_taken_is_a_conversation_that_the_service_takes(
     said: list[dict[str, Any]], continues: bool
 ) -> None:

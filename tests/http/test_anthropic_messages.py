@@ -13,7 +13,6 @@ from maxd.http.field_table import Use
 from maxd.workers.faults import BadRequest, ModelNotFound
 from maxd.workers.turn import Function, Message, Text, ToolChoice, Turn
 from tests.http.messaging import (
-    CANARY,
     HI,
     SCHEMA,
     WEATHER,
@@ -24,6 +23,7 @@ from tests.http.messaging import (
     text,
     turn,
 )
+from tests.http.refusing import CANARY
 
 
 def test_the_least_request() -> None:

@@ -23,7 +23,6 @@ from maxd.workers.turn import (
 )
 from tests.http.asking import (
     ANSWER,
-    CANARY,
     HI,
     PNG,
     SYSTEM,
@@ -36,6 +35,7 @@ from tests.http.asking import (
     turn,
     user,
 )
+from tests.http.refusing import CANARY
 
 
 @pytest.mark.parametrize(
@@ -363,12 +363,18 @@ JSON = st.recursive(
     ),
     max_leaves=12,
 )  # fmt: skip
+# Or half of what is tried would not get past its first field.
+GOOD = st.sampled_from(
+    [HI, {"role": "system", "content": "s"}, {"role": "assistant", "content": "a"}]
+)
 ROLES = st.sampled_from(["system", "developer", "user", "assistant", "tool", "function", CANARY])
 
 
 @given(
-    st.lists(JSON | st.fixed_dictionaries({"role": ROLES, "content": JSON}), max_size=4),
-    st.dictionaries(
+    st.lists(GOOD, max_size=4).map(lambda messages: [*messages, HI])
+    | st.lists(GOOD | JSON | st.fixed_dictionaries({"role": ROLES, "content": JSON}), max_size=4),
+    st.just({})
+    | st.dictionaries(
         st.sampled_from(["stream", "n", "tools", "stream_options", "stop", CANARY]),
         JSON,
         max_size=3,

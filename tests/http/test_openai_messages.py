@@ -13,7 +13,6 @@ from maxd.http.wishes import Wishes
 from maxd.workers.faults import TooLarge
 from maxd.workers.turn import Document, Image, Message, Text, ToolCall, ToolResult
 from tests.http.asking import (
-    CANARY,
     HI,
     PNG,
     assistant,
@@ -26,6 +25,7 @@ from tests.http.asking import (
     turn,
     user,
 )
+from tests.http.refusing import CANARY
 
 
 def called(*calls: tuple[str, str, str | None], text: object = None) -> dict[str, object]:

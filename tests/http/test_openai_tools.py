@@ -9,7 +9,8 @@ from maxd.http.client_functions import TOOLS_BYTES, TOOLS_LIMIT
 from maxd.http.schemas import EMPTY
 from maxd.workers.faults import TooLarge
 from maxd.workers.turn import Function, ToolChoice, Turn
-from tests.http.asking import CANARY, HI, read, refused, request
+from tests.http.asking import HI, read, refused, request
+from tests.http.refusing import CANARY
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 

@@ -11,8 +11,8 @@ from maxd.http.content import DATA_LIMIT, TEXT_LIMIT
 from maxd.http.responses_fields import FIELDS
 from maxd.http.responses_request import parse
 from maxd.workers.faults import BadRequest, Fault, TooLarge
+from tests.http.refusing import CANARY
 from tests.http.responding import (
-    CANARY,
     HI,
     MODEL,
     PNG,

@@ -14,9 +14,9 @@ from maxd.http.guard import Reply
 from maxd.http.http1 import Incident
 from maxd.http.server import PortTaken, open_sockets
 from maxd.workers.faults import Fault
-from tests.http.mutations import WELL_FORMED, mutated
+from tests.http.malformed import MALFORMED
+from tests.http.mutations import HOST, WELL_FORMED, mutated
 from tests.http.serving import CANARY, Site, running
-from tests.http.test_connection import HOST, MALFORMED
 
 
 def close(sockets: list[socket.socket]) -> None:

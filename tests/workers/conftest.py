@@ -66,3 +66,13 @@ async def connected(variant: str, home: Path, nursery: trio.Nursery) -> RealRig:
     real = RealRig(cli, home)
     real.connect(await nursery.start(partial(serve_loopback_model, script=real.serve)))
     return real
+
+
+@pytest.fixture
+def temporary(no_leaks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where the probes make their homes; it is empty again after the test."""
+    path = tmp_path / "temporary"
+    path.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(path))
+    yield path
+    assert list(path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -244,6 +245,16 @@ def write_fake(folder: Path) -> Path:
     """The fake CLI as one program to execute, with this interpreter at its quickest."""
     path = folder / "claude"
     path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{FAKE_CLI}" "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
+def write_probed_fake(folder: Path, **knobs: str) -> Path:
+    """The same with its knobs set inside, for a probe passes no environment on."""
+    path = folder / "claude"
+    sets = "".join(f"export FAKE_CLI_{k.upper()}={shlex.quote(v)}\n" for k, v in knobs.items())
+    run = f'exec "{sys.executable}" -I -S "{FAKE_CLI}" "$@"\n'
+    path.write_text(f"#!/bin/sh\nexport FAKE_CLI_UPSTREAM=1\n{sets}{run}")
     path.chmod(0o755)
     return path
 

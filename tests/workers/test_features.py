@@ -1,26 +1,14 @@
 """The probes of features: what they find in the real CLIs, and in fakes that lack something."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from maxd.workers.features import PROBES, Bench, Finding, Probe, probe_features, try_probe
-from tests.workers.rig import real_clis
-from tests.workers.test_probe import fake
+from tests.workers.rig import real_clis, write_probed_fake
 
 NAMES = [name for name, _, _ in PROBES]
-
-
-@pytest.fixture
-def temporary(no_leaks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where the probes make their homes; it is empty again after the test."""
-    path = tmp_path / "temporary"
-    path.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(path))
-    yield path
-    assert list(path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", real_clis())
@@ -43,7 +31,8 @@ async def found_in(cli: Path, name: str) -> Finding:
 
 @pytest.mark.parametrize("name", ["bind", "history"])
 async def test_a_good_fake_passes(temporary: Path, tmp_path: Path, name: str) -> None:
-    assert await found_in(fake(tmp_path), name) == Finding(name, True, "", _off(name))
+    cli = write_probed_fake(tmp_path)
+    assert await found_in(cli, name) == Finding(name, True, "", _off(name))
 
 
 def _off(name: str) -> str:
@@ -61,7 +50,7 @@ def _off(name: str) -> str:
 async def test_what_is_missing_is_found(
     temporary: Path, tmp_path: Path, knobs: dict[str, str], name: str
 ) -> None:
-    finding = await found_in(fake(tmp_path, **knobs), name)
+    finding = await found_in(write_probed_fake(tmp_path, **knobs), name)
     assert not finding.passed
     assert finding.reason
     assert finding.switches_off
@@ -78,7 +67,7 @@ async def test_what_is_missing_is_found(
 async def test_what_the_cli_loses_on_the_way_is_found(
     temporary: Path, tmp_path: Path, script: str, name: str, reason: str
 ) -> None:
-    inner = fake(tmp_path)
+    inner = write_probed_fake(tmp_path)
     inner = inner.rename(inner.with_name("inner"))
     cli = tmp_path / "claude"
     cli.write_text(f'#!/bin/sh\nsed -u "{script}" | {inner} "$@"\n')

@@ -169,6 +169,7 @@ async def test_an_idle_worker_is_not_timed(real: RealRig) -> None:
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             life = await start_worker(nursery, real.launch(short))
+            # The limit is kept in real time: it counts what a process does.
             await trio.sleep(2)
             for _ in range(2):
                 async with life.assign(ASKED) as inbox:

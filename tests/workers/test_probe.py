@@ -1,9 +1,6 @@
 """The probe, with the real CLIs, and with fakes that leave something behind."""
 
 import os
-import shlex
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -11,7 +8,7 @@ import pytest
 import trio
 
 from maxd.workers.probe import probe_reset
-from tests.workers.rig import FAKE_CLI, real_clis, until
+from tests.workers.rig import FAKE_CLI, real_clis, until, write_probed_fake
 
 LEAVES = {
     "leaks": "something of an earlier conversation was still there after a reset",
@@ -30,26 +27,6 @@ LEAVES = {
 }
 
 
-@pytest.fixture
-def temporary(no_leaks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where the probe makes its home; it is empty again after the test."""
-    path = tmp_path / "temporary"
-    path.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(path))
-    yield path
-    assert list(path.iterdir()) == []
-
-
-def fake(folder: Path, **knobs: str) -> Path:
-    """The fake CLI with its knobs set inside, for the probe passes no environment on."""
-    path = folder / "claude"
-    sets = "".join(f"export FAKE_CLI_{k.upper()}={shlex.quote(v)}\n" for k, v in knobs.items())
-    run = f'exec "{sys.executable}" -I -S "{FAKE_CLI}" "$@"\n'
-    path.write_text(f"#!/bin/sh\nexport FAKE_CLI_UPSTREAM=1\n{sets}{run}")
-    path.chmod(0o755)
-    return path
-
-
 @pytest.mark.parametrize("name", real_clis())
 async def test_the_real_cli_passes(temporary: Path, name: str) -> None:
     cli = real_clis()[name]
@@ -62,13 +39,13 @@ async def test_the_real_cli_passes(temporary: Path, name: str) -> None:
 
 @pytest.mark.parametrize("version", ["2.1.197", "2.1.330"])
 async def test_a_good_fake_passes(temporary: Path, tmp_path: Path, version: str) -> None:
-    found = await probe_reset(fake(tmp_path, version=version), os.environ)
+    found = await probe_reset(write_probed_fake(tmp_path, version=version), os.environ)
     assert (found.passed, found.reason, found.version) == (True, "", version)
 
 
 @pytest.mark.parametrize("kind", LEAVES)
 async def test_what_a_reset_leaves_is_found(temporary: Path, tmp_path: Path, kind: str) -> None:
-    found = await probe_reset(fake(tmp_path, reset=kind), os.environ)
+    found = await probe_reset(write_probed_fake(tmp_path, reset=kind), os.environ)
     assert (found.passed, found.reason, found.version) == (False, LEAVES[kind], "2.1.330")
 
 
@@ -77,7 +54,7 @@ async def test_a_cli_that_hangs(
 ) -> None:
     for constant in ("worker.RESET_SECONDS", "probe.PROBE_SECONDS"):
         monkeypatch.setattr(f"maxd.workers.{constant}", 1.0)
-        found = await probe_reset(fake(tmp_path, reset="hang"), os.environ)
+        found = await probe_reset(write_probed_fake(tmp_path, reset="hang"), os.environ)
         assert not found.passed
         assert found.version == "2.1.330"
 
@@ -86,7 +63,7 @@ async def test_a_cli_that_hangs(
     "at", ["start:exit=1", "ready:signal=SIGSEGV", "ask:exit=0", "message_start:exit=0"]
 )
 async def test_a_cli_that_crashes(temporary: Path, tmp_path: Path, at: str) -> None:
-    found = await probe_reset(fake(tmp_path, at=at), os.environ)
+    found = await probe_reset(write_probed_fake(tmp_path, at=at), os.environ)
     assert not found.passed
     assert found.reason
 
@@ -103,12 +80,12 @@ async def test_no_place_for_its_home(
     no_leaks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
-    found = await probe_reset(fake(tmp_path), os.environ)
+    found = await probe_reset(write_probed_fake(tmp_path), os.environ)
     assert found.reason == "the probe itself failed: FileNotFoundError"
 
 
 async def test_cancelled_it_leaves_nothing(temporary: Path, tmp_path: Path) -> None:
-    cli = fake(tmp_path, reset="hang")
+    cli = write_probed_fake(tmp_path, reset="hang")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(probe_reset, cli, os.environ)
         await until(lambda: any(map(is_fake, psutil.Process().children(recursive=True))))
