@@ -58,6 +58,7 @@ class Overview:
         limits: Callable[[], tuple[LimitStatus, ...] | None] = lambda: None,
         notifications: Callable[[], NotificationStatus | None] = lambda: None,
         reloaded: Callable[[], ReloadStatus] = ReloadStatus,
+        unsaved: Callable[[], dict[str, str]] = dict,
     ) -> None:
         self.config = config
         self._pool = pool
@@ -70,6 +71,7 @@ class Overview:
         self._limits = limits
         self._notifications = notifications
         self._reloaded = reloaded
+        self._unsaved = unsaved
         self._usage = WorkerUsage(lambda: [pid for _, pid in pool.members() if pid is not None])
         self._version = version("maxd")
         self._started_at = time.time()
@@ -114,6 +116,7 @@ class Overview:
             ),
             running=self._turns.running,
             conversations=len(self._turns.conversations),
+            unsaved=self._unsaved(),
             workers=worker_statuses(
                 members,
                 self._turns.under_way(clock),

@@ -275,6 +275,7 @@ async def run(
         observer=observer,
         limits=lambda: limits_of(account.view()),
         notifications=lambda: notifications_of(notifier.state()),
+        unsaved=lambda: troubles(conversations=index, replies=replies),
         reloaded=lambda: ReloadStatus(
             at=reloading.at, problems=reloading.problems, needs_restart=reloading.needs_restart
         ),
@@ -321,6 +322,15 @@ async def run(
             if on_serving is not None:
                 serving.start_soon(on_serving)
         everything.cancel_scope.cancel()
+
+
+def troubles(**kept: IndexWriter | StoredReplies | None) -> dict[str, str]:
+    """Why what is kept in the state directory cannot be saved, where it cannot."""
+    return {
+        name: keeper.trouble
+        for name, keeper in kept.items()
+        if keeper is not None and keeper.trouble is not None
+    }
 
 
 def make_directories(profiles: Mapping[str, Profile]) -> None:

@@ -168,6 +168,8 @@ class Status(Struct, frozen=True, kw_only=True):
     pool: PoolStatus
     running: int
     conversations: int
+    unsaved: dict[str, str] = {}
+    """What cannot be saved at the moment, with the reason: `conversations`, `replies`."""
     workers: tuple[WorkerStatus, ...]
     decisions: dict[str, Count]
     """How often the CLI asked for each tool, and what the profiles' rules answered."""

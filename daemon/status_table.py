@@ -32,6 +32,10 @@ def render(status: Status) -> RenderableType:
         settings = ", ".join(status.reload.needs_restart)
         parts.append(_text(f"changed, but in force after a restart only: {settings}", "yellow"))
     parts.extend(
+        _text(f"{what} cannot be saved: {reason}", style="red")
+        for what, reason in status.unsaved.items()
+    )
+    parts.extend(
         _text(
             f"probe {probe.name} failed: {probe.reason}; this switches off {probe.switches_off}",
             style="yellow",

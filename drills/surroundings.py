@@ -109,7 +109,8 @@ def fill_disk(site: Site, outcome: Outcome) -> None:
             site.go_on()
             outcome.survives("turns of the conversation on a full disk", True)
         said = site.daemon.wait_log("conversations cannot be saved now")
-        outcome.survives("a warning in the log", said)
+        told = site.status()["unsaved"]
+        outcome.survives("a warning in the log and in the status", said and told, told)
         stored = site.client.responses.create(model="sonnet:chat", input="hello").output_text
         outcome.survives("a response that cannot be stored", "hello" in stored, stored)
         filler.unlink()

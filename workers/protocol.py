@@ -278,9 +278,8 @@ class Protocol:
         reply: wire.Granted | wire.Unsupported
         if message.request.subtype == "mcp_message":
             self._to_send += self._functions.handle(message.request_id, message.request.message)
-            # Of a message that came in whole blocks nothing else shows the end. A streamed one may
-            # have more calls to tell.
-            if self._functions.is_waiting and self._rounds.is_whole:
+            # A streamed message may have more calls to tell.
+            if self._functions.is_waiting and self._rounds.is_endless:
                 self._end_whole(out)
                 self._park(out)
             return
@@ -297,6 +296,8 @@ class Protocol:
         """The model has ended its message with calls of the client's functions: the turn is over,
         and the next one brings their results."""
         if self._phase is Phase.ANSWERING and self._functions.pending:
+            if self._rounds.is_cut and not self._functions.is_waiting:
+                return  # It is asked for again, and the next message settles the calls of this one.
             if self._rounds.last_stop != "tool_use":
                 self._broken("ended a message in the middle of a call", out)
                 return

@@ -73,9 +73,15 @@ class Rounds:
         return None if self._open else self.last_stop
 
     @property
-    def is_whole(self) -> bool:
-        """Whether a message is coming in whole blocks."""
-        return self._whole is not None
+    def is_cut(self) -> bool:
+        """Whether the last message was cut off, and no other has begun."""
+        return not self._open and self.last_stop is None
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether no event shows the end of the last message: it comes in whole blocks, or was
+        cut."""
+        return self._whole is not None or self.is_cut
 
     def take(self) -> list[Event]:
         """What has been said since the last time."""

@@ -136,6 +136,7 @@ function showCli(status) {
     ["login", [cli.login, cli.method].filter(Boolean).join(", ") || "–"],
     ["path", cli.path ?? "–"],
     ["probes", probes.join("; ") || "–"],
+    ...Object.entries(status.unsaved).map(([what, reason]) => [`${what} not saved`, reason]),
     ...status.reload.problems.map((problem) => ["not reloaded", problem]),
     ...(status.reload.needs_restart.length ? [["needs a restart", status.reload.needs_restart.join(", ")]] : []),
   ];

@@ -57,6 +57,11 @@ def test_a_configuration_that_is_not_in_force_is_told() -> None:
     assert "after a restart only: state, x.y" in text
 
 
+def test_what_cannot_be_saved_is_told() -> None:
+    text = printed(unsaved={"conversations": "No space left on device"})
+    assert "conversations cannot be saved: No space left on device" in text
+
+
 def test_a_daemon_that_knows_little_can_be_shown() -> None:
     text = printed(limits=None, notifications=None, workers=(), history=())
     assert "five_hour" not in text

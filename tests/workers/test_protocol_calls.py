@@ -3,6 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
+from maxd.workers.faults import ProtocolBroken
 from maxd.workers.phases import Phase
 from maxd.workers.protocol import Protocol
 from maxd.workers.turn import (
@@ -86,6 +87,29 @@ def test_of_a_message_in_whole_blocks_the_question_is_the_end() -> None:
     assert isinstance(out[-1], Finished)
     assert protocol.phase is Phase.PARKED
     assert answers(bring(protocol, "noon")) == {"q1": "noon"}
+
+
+CUT = api("message_stop")
+"""The CLI invents one where the stream was cut (2.1.330, not each time)."""
+
+
+def test_a_message_cut_in_a_call_is_asked_for_again() -> None:
+    protocol = begun(turn=ASKED)
+    protocol.feed(start() + call("t1") + CUT)
+    assert protocol.phase is Phase.ANSWERING
+    out = protocol.feed(start("msg_2") + call("t2") + stop("tool_use"))
+    assert isinstance(out[-1], Finished)
+    assert len(protocol.pending) == 1
+
+
+@pytest.mark.parametrize("asked_first", [True, False])
+def test_a_call_of_a_message_that_was_cut_is_not_made(asked_first: bool) -> None:
+    """What else the message would have called nobody knows."""
+    protocol = begun(turn=ASKED)
+    end = question("t1") + CUT if asked_first else CUT + question("t1")
+    out = protocol.feed(start() + call("t1") + end)
+    assert isinstance(out[-1], ProtocolBroken)
+    assert protocol.phase is Phase.OVER
 
 
 def test_one_call_at_a_time_turns_the_others_down_and_waits_for_it() -> None:

@@ -8,6 +8,7 @@ import pytest
 import trio
 from msgspec.structs import replace
 
+from maxd.workers.binding import safe_id
 from maxd.workers.faults import ChoiceNotMade, ProtocolBroken, SchemaNotMet, WorkerDied
 from maxd.workers.functions import PREFIX
 from maxd.workers.loopback import LoopbackModel, Reply
@@ -212,7 +213,7 @@ async def test_a_history_of_calls_is_imported_in_its_places(real_rig: RealRig) -
     ]
     uses = [block for block in blocks if block["type"] == "tool_use"]
     assert [(use["id"], use["name"], use["input"]) for use in uses] == [
-        ("x_1", PREFIX + "clock", {"n": 1}),
+        (safe_id("x.1"), PREFIX + "clock", {"n": 1}),
         ("x2", PREFIX + "gone", {"arguments": "no json"}),
         ("x3", PREFIX + "get_weather", {}),
     ]
