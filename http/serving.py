@@ -1,17 +1,14 @@
 """The front put together: routes, guard and server on listening sockets."""
 
-import socket
 from functools import partial
-from typing import Any, cast
 
 import msgspec
 import trio
-from hypercorn.typing import ASGIFramework, Scope
 from structlog.typing import FilteringBoundLogger
 
 from maxd.daemon.catalog import Catalog
 from maxd.daemon.keys import KeyRing
-from maxd.daemon.observer import Replied
+from maxd.daemon.observer import Observer, Replied
 from maxd.daemon.overview import Overview
 from maxd.daemon.quotas import Quotas
 from maxd.daemon.settings import Server
@@ -19,17 +16,14 @@ from maxd.daemon.stored_replies import StoredReplies
 from maxd.daemon.turns import Turns
 from maxd.http import dialects, server
 from maxd.http.app import Service, make_app, route_names
-from maxd.http.barrier import Barrier
 from maxd.http.connection import Limits
-from maxd.http.credentials import identify
 from maxd.http.front import Front, with_request_id
-from maxd.http.guard import Guarded, Policy
 from maxd.http.incident_log import IncidentLog
 from maxd.http.listeners import Listeners
 from maxd.http.openai_errors import render
 from maxd.http.quota_headers import Meter
 from maxd.http.replying import Settings
-from maxd.http.sections import Section
+from maxd.http.sections import sections
 
 # For the last bytes of replies whose turns have ended.
 GRACEFUL_SECONDS = 2.0
@@ -66,76 +60,48 @@ async def serve_http(
         overview=overview,
         shutdown=shutdown,
     )
-    app = make_app(
-        service,
-        Settings(
-            max_body_bytes=settings.max_body_bytes,
-            heartbeat_seconds=settings.heartbeat_seconds,
-            hold_status_seconds=settings.hold_status_seconds,
-            strict_fields=settings.strict_fields,
+    app = make_app(service, _replying(settings))
+    names = route_names(app)
+    incidents = IncidentLog(log)
+    replied = partial(_note_reply, Observer() if overview is None else overview.observer, log)
+    serve = partial(
+        server.serve,
+        render=with_request_id(render),
+        report=incidents.report,
+        shutdown=shutdown,
+        draining=draining if listeners.handed_over else None,
+        limits=Limits(
+            connections=settings.max_connections,
+            send_seconds=settings.send_timeout_seconds,
+            graceful_seconds=GRACEFUL_SECONDS,
         ),
     )
-    policy = Policy(
-        hosts=frozenset(settings.allowed_hosts),
-        origins=frozenset(settings.allowed_origins),
-        body_bytes=settings.max_body_bytes,
-    )
-
-    incidents = IncidentLog(log)
-    report = incidents.report
-
-    def replied(reply: Replied) -> None:
-        if overview is not None:
-            overview.observer.replied(reply)
-        # Those with a turn have a line of their own.
-        if not reply.turn:
-            refused = (reply.status or 500) >= 400
-            tell = log.info if refused else log.debug
-            tell("request refused" if refused else "request", **msgspec.structs.asdict(reply))
-
-    def guarded(ring: KeyRing) -> ASGIFramework:
-        def admit(scope: Scope) -> None:
-            assert scope["type"] == "http"
-            client = identify(ring, scope["path"], scope["headers"])
-            cast("dict[str, Any]", scope)["state"]["client"] = client
-
-        return Guarded(Barrier(app, report), policy, admit)
-
-    limits = Limits(
-        connections=settings.max_connections,
-        send_seconds=settings.send_timeout_seconds,
-        graceful_seconds=GRACEFUL_SECONDS,
-    )
-
-    async def serve(
-        section: ASGIFramework, sockets: list[socket.socket], *, task_status: trio.TaskStatus[None]
-    ) -> None:
-        await server.serve(
-            Front(section, dialects.render, on_reply=replied, name_route=names),
-            sockets,
-            render=with_request_id(render),
-            report=report,
-            shutdown=shutdown,
-            draining=draining if listeners.handed_over else None,
-            limits=limits,
-            task_status=task_status,
-        )
-
-    names = route_names(app)
-    everything = guarded(ring)
     async with trio.open_nursery() as background:
         background.start_soon(incidents.run)
         async with trio.open_nursery() as nursery:
-            if listeners.admin:
-                # Who can open a UNIX socket of mode 0600 is this user, and needs no key.
-                private = all(sock.family == socket.AF_UNIX for sock in listeners.admin)
-                pages = guarded(KeyRing({})) if private else everything
-                pages = Section(pages, operators=True)
-                await nursery.start(partial(serve, pages, listeners.admin))
-                everything = Section(everything, operators=False)
-            await nursery.start(partial(serve, everything, listeners.main))
+            for section, sockets in sections(app, settings, listeners, ring, incidents.report):
+                front = Front(section, dialects.render, on_reply=replied, name_route=names)
+                await nursery.start(serve, front, sockets)
             task_status.started()
         background.cancel_scope.cancel()
+
+
+def _replying(settings: Server) -> Settings:
+    return Settings(
+        max_body_bytes=settings.max_body_bytes,
+        heartbeat_seconds=settings.heartbeat_seconds,
+        hold_status_seconds=settings.hold_status_seconds,
+        strict_fields=settings.strict_fields,
+    )
+
+
+def _note_reply(observer: Observer, log: FilteringBoundLogger, reply: Replied) -> None:
+    observer.replied(reply)
+    # Those with a turn have a line of their own.
+    if not reply.turn:
+        refused = (reply.status or 500) >= 400
+        tell = log.info if refused else log.debug
+        tell("request refused" if refused else "request", **msgspec.structs.asdict(reply))
 
 
 def _showing_tools(catalog: Catalog) -> list[str]:

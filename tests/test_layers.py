@@ -136,7 +136,7 @@ DIALECTS = {
 }
 # What OpenAI's two dialects have in common, and what joins all dialects to the app.
 SHARED = frozenset(("openai_errors", "openai_models"))
-JOINING = frozenset(("app", "serving", "dialects"))
+JOINING = frozenset(("app", "serving", "dialects", "model_routes"))
 # Tables with a row for each claim of one page, in its order: cut in two they would say no more.
 TABLES = frozenset(
     (
