@@ -1,9 +1,9 @@
 """Is there a CLI that can answer? Looked at when the daemon starts and whenever there is doubt."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 from structlog.typing import FilteringBoundLogger
@@ -29,34 +29,35 @@ PAUSE_SECONDS = 5.0
 API_KEY = "ANTHROPIC_API_KEY"
 
 
-class Backend:
-    """The CLI and its login. `on_change` is told the fault, or None when it can answer.
+class Listener(Protocol):
+    """Who is told what has been found. None of these may raise or block."""
 
-    `on_expiring` is told when the login ends (epoch seconds), once for each such time, when that is
-    so near that its owner should log in again; `on_renewed` is called when that is no longer so.
-    `on_other_login` is called when the kind of login has changed.
-    """
+    def changed(self, fault: BackendUnavailable | None, /) -> None:
+        """Why the CLI cannot be used, or None when it can: after the first look, and whenever it
+        is otherwise than before."""
+
+    def login_expiring(self, expires_at: float, /) -> None:
+        """The login ends then (epoch seconds), so soon that its owner should log in again; told
+        once for each such time."""
+
+    def login_renewed(self) -> None:
+        """That is no longer so."""
+
+    def login_replaced(self) -> None:
+        """The kind of login has changed."""
+
+
+class Backend:
+    """The CLI and its login."""
 
     def __init__(
-        self,
-        configured: str,
-        environment: Mapping[str, str],
-        log: FilteringBoundLogger,
-        on_change: Callable[[BackendUnavailable | None], None],
-        *,
-        on_expiring: Callable[[float], None] = lambda expires_at: None,
-        on_renewed: Callable[[], None] = lambda: None,
-        on_other_login: Callable[[], None] = lambda: None,
+        self, configured: str, environment: Mapping[str, str], log: FilteringBoundLogger
     ) -> None:
-        self._on_expiring = on_expiring
-        self._on_renewed = on_renewed
-        self._on_other_login = on_other_login
-        # The end of the login that `on_expiring` was told last, until it is renewed.
+        # The end of the login that was told last, until it is renewed.
         self._told_end: float | None = None
         self._configured = configured
         self._environment = environment
         self._log = log
-        self._on_change = on_change
         self._doubted = trio.Event()
         self.cli: Path | None = None
         # Where the CLI keeps its transcripts.
@@ -65,7 +66,7 @@ class Backend:
         self.login: Login | None = None
         # Whether an API key in the environment is used in place of a login that is there too.
         self.login_outranked = False
-        # What `on_change` was told last; not a fault before the first look.
+        # What was told last; not a fault before the first look.
         self._fault: BackendUnavailable | None = None
 
     @property
@@ -83,10 +84,12 @@ class Backend:
         """Something has failed that may be the CLI's or the login's fault: look again soon."""
         self._doubted.set()
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Look, tell, and wait for a reason to look again, until cancelled. Reports started after
-        the first look."""
-        self._tell(await self._look())
+    async def run(
+        self, listener: Listener, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Look, tell `listener`, and wait for a reason to look again, until cancelled. Reports
+        started after the first look."""
+        self._tell(await self._look(listener), listener)
         await self._look_behind_key()
         task_status.started()
         while True:
@@ -96,41 +99,41 @@ class Backend:
                 await self._doubted.wait()
             # A doubt during the look may be news to it, so it counts for the next.
             self._doubted = trio.Event()
-            fault = await self._look()
+            fault = await self._look(listener)
             if (fault and fault.message) != (self._fault and self._fault.message):
-                self._tell(fault)
+                self._tell(fault, listener)
 
-    def _tell(self, fault: BackendUnavailable | None) -> None:
+    def _tell(self, fault: BackendUnavailable | None, listener: Listener) -> None:
         self._fault = fault
         if fault is None:
             self._log.info("claude CLI can be used", path=str(self.cli))
         else:
             self._log.error("claude CLI cannot be used", reason=fault.message)
-        self._on_change(fault)
+        listener.changed(fault)
 
-    async def _look(self) -> BackendUnavailable | None:
+    async def _look(self, listener: Listener) -> BackendUnavailable | None:
         try:
             self.cli = find_cli(self._configured, self._environment)
         except BackendUnavailable as fault:
             return fault
         login = await login_state(self.cli, self._environment)
         self.projects = projects_directory(login, self._environment)
-        self._note(login)
+        self._note(login, listener)
         if login.state == "logged_out":
             return BackendUnavailable(NOT_LOGGED_IN)
         return None
 
-    def _note(self, login: Login) -> None:
+    def _note(self, login: Login, listener: Listener) -> None:
         before, self.login = self.login, login
         if before is not None and before.method != login.method:
-            self._on_other_login()
+            listener.login_replaced()
         if is_expiring(login, time.time()):
             if login.expires_at is not None and login.expires_at != self._told_end:
                 self._told_end = login.expires_at
-                self._on_expiring(login.expires_at)
+                listener.login_expiring(login.expires_at)
         elif self._told_end is not None and login.state == "logged_in":
             self._told_end = None
-            self._on_renewed()
+            listener.login_renewed()
 
     async def _look_behind_key(self) -> None:
         """Report an API key that was inherited, perhaps unnoticed, and that the CLI uses in place

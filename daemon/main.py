@@ -25,13 +25,14 @@ from maxd.daemon.key_costs import KeyCosts
 from maxd.daemon.keys import KeyRing
 from maxd.daemon.ledger import Ledger, StateError
 from maxd.daemon.lifecycle import Stopped
+from maxd.daemon.limits import limits
 from maxd.daemon.logs import configure, get_logger
 from maxd.daemon.memory import available_memory
 from maxd.daemon.notices import Message, trial_notice
 from maxd.daemon.notify import Notifier
 from maxd.daemon.quotas import Quotas
 from maxd.daemon.sd_notify import VARIABLES, Announcer
-from maxd.daemon.service import limits, run
+from maxd.daemon.service import run
 from maxd.daemon.settings import Config
 from maxd.daemon.settings_doc import example_toml
 from maxd.daemon.status_command import KEY_VARIABLE, add_parser, status_command

@@ -22,7 +22,6 @@ from maxd.daemon.status import (
     worker_statuses,
 )
 from maxd.daemon.status_parts import probes_of
-from maxd.daemon.worker_usage import WorkerUsage
 
 if TYPE_CHECKING:
     from maxd.daemon.backend import Backend
@@ -33,12 +32,14 @@ if TYPE_CHECKING:
     from maxd.daemon.probes import Probes
     from maxd.daemon.settings import Config
     from maxd.daemon.turns import Turns
+    from maxd.daemon.worker_usage import WorkerUsage
     from maxd.workers.faults import Fault
 
 
 class Overview:
-    """The live parts of a daemon, to be looked at. `limits` tells what is known of the account's
-    windows, `notifications` of the operator's channels; None where there is no such part.
+    """The live parts of a daemon, to be looked at. `config` tells the configuration in force,
+    `limits` what is known of the account's windows, `notifications` of the operator's channels;
+    None where there is no such part.
 
     Looking costs no more than walking through the workers: it waits for nothing and no process.
     """
@@ -46,7 +47,7 @@ class Overview:
     def __init__(
         self,
         *,
-        config: "Config",
+        config: "Callable[[], Config]",
         pool: "Pool",
         turns: "Turns",
         backend: "Backend",
@@ -55,12 +56,13 @@ class Overview:
         chronicle: "Chronicle",
         metrics: metrics.Metrics,
         observer: "Observer",
+        usage: "WorkerUsage",
         limits: Callable[[], tuple[LimitStatus, ...] | None] = lambda: None,
         notifications: Callable[[], NotificationStatus | None] = lambda: None,
         reloaded: Callable[[], ReloadStatus] = ReloadStatus,
         unsaved: Callable[[], dict[str, str]] = dict,
     ) -> None:
-        self.config = config
+        self._config = config
         self._pool = pool
         self._turns = turns
         self._backend = backend
@@ -72,7 +74,7 @@ class Overview:
         self._notifications = notifications
         self._reloaded = reloaded
         self._unsaved = unsaved
-        self._usage = WorkerUsage(lambda: [pid for _, pid in pool.members() if pid is not None])
+        self._usage = usage
         self._version = version("maxd")
         self._started_at = time.time()
         self._started = trio.current_time()
@@ -86,7 +88,7 @@ class Overview:
 
     def status(self) -> Status:
         """Everything, as it is now."""
-        self.look()
+        self._usage.look()
         now, clock = time.time(), trio.current_time()
         pool, fault, members = self._pool, self.fault, self._pool.members()
         return Status(
@@ -98,7 +100,7 @@ class Overview:
             started_at=round(self._started_at, 3),
             uptime=round(clock - self._started, 1),
             cli=self._cli(),
-            config=shown_settings(self.config),
+            config=shown_settings(self._config()),
             reload=self._reloaded(),
             limits=self._limits(),
             notifications=self._notifications(),
@@ -134,14 +136,6 @@ class Overview:
     def metrics(self) -> bytes:
         """The metrics, of the type `metrics.CONTENT_TYPE`."""
         return self._metrics.render()
-
-    def look(self) -> None:
-        """There is something new to see: read soon what the workers' processes use."""
-        self._usage.look()
-
-    async def run(self) -> None:
-        """Read what the workers' processes use, until cancelled."""
-        await self._usage.run()
 
     def _cli(self) -> CliStatus:
         backend, probes = self._backend, self._probes

@@ -132,6 +132,10 @@ class Pool:
         oldest = min(since, default=None)
         return None if oldest is None else now - oldest
 
+    def pids(self) -> list[int]:
+        """The ids of the processes there are."""
+        return [pid for _, pid in self.members() if pid is not None]
+
     def members(self) -> list[tuple[Slot, int | None]]:
         """Every worker that is not gone, with the id of its process while there is one."""
         members = []

@@ -1,10 +1,13 @@
-"""The account's limits, the probes and the notices, as the status page tells them."""
+"""The account's limits, the probes, the notices, the last reload and what cannot be saved, as the
+status page tells them."""
 
 from collections.abc import Iterable
+from typing import Protocol
 
 from maxd.daemon.account import AccountView
 from maxd.daemon.notify import NotifierState
-from maxd.daemon.status import LimitStatus, NotificationStatus, ProbeStatus
+from maxd.daemon.reloading import Reloading
+from maxd.daemon.status import LimitStatus, NotificationStatus, ProbeStatus, ReloadStatus
 from maxd.workers.features import PROBES, RESET, Finding
 
 
@@ -38,6 +41,30 @@ def notifications_of(state: NotifierState) -> NotificationStatus:
         last_at=max(sent, default=None),
         last_problem=problems[-1] if problems else None,
     )
+
+
+def reload_of(reloading: Reloading) -> ReloadStatus:
+    """What came of the last attempt to change the configuration."""
+    return ReloadStatus(
+        at=reloading.at, problems=reloading.problems, needs_restart=reloading.needs_restart
+    )
+
+
+class Saver(Protocol):
+    """Saves something in the state directory."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it cannot, while it cannot."""
+
+
+def unsaved_of(**savers: Saver | None) -> dict[str, str]:
+    """Why what is kept in the state directory cannot be saved, where it cannot."""
+    return {
+        name: saver.trouble
+        for name, saver in savers.items()
+        if saver is not None and saver.trouble is not None
+    }
 
 
 def probes_of(

@@ -44,11 +44,12 @@ class Turns:
         transcripts: Transcripts | None = None,
         gate: AccountGate | None = None,
         observer: Observer | None = None,
+        decisions: Decisions | None = None,
     ) -> None:
         self._pool = pool
         self._observer = observer or Observer()
         self.left = LeftTurns()
-        self.decisions = Decisions()
+        self.decisions = decisions or Decisions()
         self.gate = gate or AccountGate()
         self._transcripts = transcripts
         self._able = able

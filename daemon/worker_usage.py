@@ -18,14 +18,13 @@ LEAST_SECONDS: Final = 1.0
 
 
 class WorkerUsage:
-    """`pids` tells which processes there are. `used` is what the last look has found.
+    """`used` is what the last look has found, by the id of the process.
 
     Of each only the CLI itself is read, not what its tools have started: listing the descendants
     of all workers would take as long as everything else together.
     """
 
-    def __init__(self, pids: Callable[[], list[int]]) -> None:
-        self._pids = pids
+    def __init__(self) -> None:
         self._before: dict[int, tuple[float, float]] = {}
         self._wanted = trio.Event()
         self.used: Mapping[int, Used] = {}
@@ -34,11 +33,10 @@ class WorkerUsage:
         """Somebody asks: look again soon. Never blocks."""
         self._wanted.set()
 
-    async def run(self) -> None:
-        """Look every now and then, until cancelled."""
+    async def run(self, pids: Callable[[], list[int]]) -> None:
+        """Look every now and then, until cancelled. `pids` tells which processes there are."""
         while True:
-            pids = self._pids()
-            found = await trio.to_thread.run_sync(_read, pids)
+            found = await trio.to_thread.run_sync(_read, pids())
             self.used = {pid: self._use(pid, *figures) for pid, figures in found.items()}
             self._before = {pid: (at, cpu) for pid, (at, cpu, _) in found.items()}
             await trio.sleep(LEAST_SECONDS)

@@ -31,9 +31,9 @@ async def looked(usage: WorkerUsage, before: Mapping[int, Used]) -> None:
 
 async def test_memory_at_once_and_cpu_at_the_second_look(mock_clock: MockClock) -> None:
     pids = [os.getpid(), 2**22 + 1]
-    usage = WorkerUsage(lambda: pids)
+    usage = WorkerUsage()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(usage.run)
+        nursery.start_soon(usage.run, lambda: pids)
         await sample(usage, mock_clock)
         assert set(usage.used) == {os.getpid()}, "no process, no figures"
         first = usage.used[os.getpid()]
@@ -45,10 +45,10 @@ async def test_memory_at_once_and_cpu_at_the_second_look(mock_clock: MockClock) 
 
 
 async def test_with_no_file_left_it_looks_again_later(mock_clock: MockClock) -> None:
-    usage = WorkerUsage(lambda: [os.getpid()])
+    usage = WorkerUsage()
     async with trio.open_nursery() as nursery:
         with no_file_left():
-            nursery.start_soon(usage.run)
+            nursery.start_soon(usage.run, lambda: [os.getpid()])
             await sample(usage, mock_clock)
         assert usage.used == {}
         await sample(usage, mock_clock)
@@ -65,9 +65,9 @@ def stopped_process() -> Iterator[int]:
 
 
 async def test_a_stopped_process_is_read_too(stopped_process: int, mock_clock: MockClock) -> None:
-    usage = WorkerUsage(lambda: [stopped_process])
+    usage = WorkerUsage()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(usage.run)
+        nursery.start_soon(usage.run, lambda: [stopped_process])
         await sample(usage, mock_clock)
         assert usage.used[stopped_process].memory > 0
         nursery.cancel_scope.cancel()
@@ -83,9 +83,9 @@ async def test_many_who_ask_cost_one_look_a_second(mock_clock: MockClock) -> Non
         before = usage.used
         return []
 
-    usage = WorkerUsage(pids)
+    usage = WorkerUsage()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(usage.run)
+        nursery.start_soon(usage.run, pids)
         for _ in range(80):
             usage.look()
             # A binary fraction: no look is late by a rounding error.

@@ -23,6 +23,7 @@ from maxd.daemon.quotas import Quotas
 from maxd.daemon.settings import Config, Server
 from maxd.daemon.slots import Key, Limits
 from maxd.daemon.turns import Turns
+from maxd.daemon.worker_usage import WorkerUsage
 from maxd.http.app import Service, make_app
 from maxd.http.listeners import open_listeners
 from maxd.http.quota_headers import Meter
@@ -64,15 +65,16 @@ async def site(ring: KeyRing = NO_KEYS, **settings: Any) -> AsyncIterator[int]:
     turns = Turns(pool, BUILT_IN, Conversations(), log)
     chronicle, metrics = Chronicle(), Metrics()
     overview = Overview(
-        config=Config(),
+        config=Config,
         pool=pool,
         turns=turns,
-        backend=Backend("", {}, log, lambda fault: None),
+        backend=Backend("", {}, log),
         probes=Probes(Path("/nonexistent"), {}, log),
         features=FeatureVerdicts(Path("/nonexistent"), {}, log),
         chronicle=chronicle,
         metrics=metrics,
         observer=Observers(chronicle, metrics),
+        usage=WorkerUsage(),
     )
     listeners = open_listeners(server, {})
     shutdown = trio.Event()
