@@ -9,6 +9,7 @@ from quart_trio import QuartTrio
 from maxd.http import anthropic_messages, anthropic_reply, token_estimate
 from maxd.http.anthropic_messages import HasTools, MessagesRequest
 from maxd.http.dialect import Asked, FindModel
+from maxd.http.json_response import json_response
 from maxd.http.wishes import Wishes
 
 ReadBody: TypeAlias = Callable[[], Awaitable[bytes]]
@@ -36,7 +37,7 @@ def add_routes(
     async def count_tokens() -> Response:
         counted = token_estimate.estimate((await message(counts=True)).turn)
         body = anthropic_reply.encode_count(counted)
-        response = _named(Response(body, content_type="application/json"))
+        response = _named(json_response(body))
         response.headers["x-token-count"] = "estimate"
         return response
 

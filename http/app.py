@@ -18,6 +18,7 @@ from maxd.http.body import Budget, read_body
 from maxd.http.chat_routes import add_chat
 from maxd.http.conversation_routes import add_conversations
 from maxd.http.dialect import FindModel
+from maxd.http.json_response import json_response
 from maxd.http.model_routes import add_models
 from maxd.http.quota_headers import Meter
 from maxd.http.replying import Settings
@@ -61,8 +62,7 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
 
     @app.get("/health")
     async def health() -> Response:
-        body = msgspec.json.encode({"status": "ok", "version": service.version})
-        return Response(body, content_type="application/json")
+        return json_response(msgspec.json.encode({"status": "ok", "version": service.version}))
 
     async def read() -> bytes:
         return await read_body(request, limit=settings.max_body_bytes, budget=budget)
@@ -86,7 +86,7 @@ def make_app(service: Service, settings: Settings) -> QuartTrio:
         Responses(service.find_model, service.searches, service.replies),
         read=read,
         answer=answer,
-        client=lambda request: scope(),
+        scope=scope,
         wished=wished,
     )
     anthropic_routes.add_routes(

@@ -8,6 +8,7 @@ from quart_trio import QuartTrio
 from maxd.http import anthropic_models, openai_models
 from maxd.http.dialect import FindModel
 from maxd.http.dialects import speaks_anthropic
+from maxd.http.json_response import json_response
 from maxd.workers.models import OfferedModel
 
 
@@ -23,16 +24,12 @@ def add_models(
             page = anthropic_models.window(
                 query.get("limit"), query.get("before_id"), query.get("after_id")
             )
-            return _json(anthropic_models.encode_list(offered_models(), page))
-        return _json(openai_models.encode_list(offered_models()))
+            return json_response(anthropic_models.encode_list(offered_models(), page))
+        return json_response(openai_models.encode_list(offered_models()))
 
     @app.get("/models/<path:model>")
     async def model(model: str) -> Response:
         find_model(model)
         if speaks_anthropic(request.path, request.scope["headers"]):
-            return _json(anthropic_models.encode_one(model, offered_models()))
-        return _json(openai_models.encode_one(model, offered_models()))
-
-
-def _json(body: bytes) -> Response:
-    return Response(body, content_type="application/json")
+            return json_response(anthropic_models.encode_one(model, offered_models()))
+        return json_response(openai_models.encode_one(model, offered_models()))

@@ -11,6 +11,7 @@ from quart import Response
 from maxd.daemon.turn_stream import TurnStream
 from maxd.http.dialect import Collector, StreamEncoder
 from maxd.http.http1 import PROCESSING
+from maxd.http.json_response import json_response
 from maxd.http.patience import patience_of
 from maxd.workers.faults import Fault, WorkerDied
 
@@ -98,7 +99,7 @@ async def whole(
     if answer is not None:
         if settle is not None:
             await settle()
-        return Response(answer, content_type="application/json")
+        return json_response(answer)
 
     async def body() -> AsyncIterator[bytes]:
         answer: bytes | None = None

@@ -7,12 +7,13 @@ from typing import TypeAlias
 
 import msgspec
 from msgspec import Struct
-from quart import Request, Response, request
+from quart import Response, request
 from quart_trio import QuartTrio
 
 from maxd.daemon.reply_store import StoredReply
 from maxd.daemon.stored_replies import StoredReplies
 from maxd.http.dialect import Asked, FindModel
+from maxd.http.json_response import json_response
 from maxd.http.responses_items import Item, new_response_id, page, restore, stored
 from maxd.http.responses_objects import ResponseObject, encode_response
 from maxd.http.responses_reply import Collector, Reply, StreamEncoder, begin
@@ -147,16 +148,16 @@ def add_responses(
     *,
     read: Callable[[], Awaitable[bytes]],
     answer: Answer,
-    client: Callable[[Request], str],
+    scope: Callable[[], str],
     wished: Callable[[], Wishes],
 ) -> None:
-    """Add the routes. Of a request `read` gives the body, `wished` what its headers wish and
-    `client` whose it is; `answer` runs what it asks for."""
+    """Add the routes. Of the request in progress `read` gives the body, `wished` what its headers
+    wish and `scope` whose it is; `answer` runs what it asks for."""
 
     @app.post("/responses")
     async def create_response() -> Response:
         body = await read()
-        asked = await responses.ask(body, client(request), wished())
+        asked = await responses.ask(body, scope(), wished())
         del body
         return await answer(asked)
 
@@ -164,16 +165,16 @@ def add_responses(
     async def get_response(response_id: str) -> Response:
         if request.args.get("stream") == "true":
             raise BadRequest("only background responses can be streamed again", param="stream")
-        return _json((await responses.get(client(request), response_id)).body)
+        return json_response((await responses.get(scope(), response_id)).body)
 
     @app.delete("/responses/<response_id>")
     async def delete_response(response_id: str) -> Response:
-        await responses.delete(client(request), response_id)
-        return _json(msgspec.json.encode(Deleted(response_id)))
+        await responses.delete(scope(), response_id)
+        return json_response(msgspec.json.encode(Deleted(response_id)))
 
     @app.post("/responses/<response_id>/cancel")
     async def cancel_response(response_id: str) -> Response:
-        await responses.get(client(request), response_id)
+        await responses.get(scope(), response_id)
         raise BadRequest(
             "Cannot cancel a synchronous response: close its connection instead.",
             param="response_id",
@@ -185,7 +186,7 @@ def add_responses(
         order = request.args.get("order", "desc")
         if order not in ("asc", "desc"):
             raise BadRequest("must be asc or desc", param="order")
-        found = await responses.get(client(request), response_id)
+        found = await responses.get(scope(), response_id)
         items, more = page(
             found.items,
             after=request.args.get("after"),
@@ -193,7 +194,7 @@ def add_responses(
             newest_first=order == "desc",
         )
         ends = (items[0].id, items[-1].id) if items else (None, None)
-        return _json(msgspec.json.encode(Listing(items, *ends, more)))
+        return json_response(msgspec.json.encode(Listing(items, *ends, more)))
 
 
 def _limit(value: str | None) -> int:
@@ -212,7 +213,3 @@ def _not_found() -> BadRequest:
         status=404,
         code="response_not_found",
     )
-
-
-def _json(body: bytes) -> Response:
-    return Response(body, content_type="application/json")

@@ -211,6 +211,16 @@ def test_modules_stay_small(path: Path) -> None:
     assert lines(path) <= 400
 
 
+@pytest.mark.parametrize("path", modules(), ids=str)
+def test_functions_stay_short(path: Path) -> None:
+    assert not [
+        node.name
+        for node in ast.walk(ast.parse((ROOT / path).read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - node.lineno >= 80
+    ]
+
+
 def test_tests_stay_small() -> None:
     assert {path for path in of_tests() if lines(path) > 400} == TABLES
 
