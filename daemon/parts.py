@@ -87,6 +87,15 @@ class Parts:
         self.probes = Probes(config.state_directory(), environment, log)
         self.features = FeatureVerdicts(config.state_directory(), environment, log)
         self.backend = Backend(config.cli.path, environment, log)
+        self.worker_reactions = WorkerReactions(
+            self.in_force,
+            self.catalog,
+            self.backend,
+            probes=self.probes,
+            features=self.features,
+            usage=self.usage,
+            notifier=self.notifier,
+        )
         self.pool = self._pool(instance)
         # The one circle: workers are started with the CLI that the backend has found, and the
         # backend opens and closes the pool. So it is told whom to tell when it is run.
@@ -96,6 +105,7 @@ class Parts:
         self.transcripts = Transcripts(
             self.in_force.directories, lambda: self.backend.projects, self.index.save_nowait, log
         )
+        self.turn_reactions = TurnReactions(self.backend, self.notifier)
         self.turns = self._turns()
 
         applying = Applying(
@@ -115,15 +125,6 @@ class Parts:
 
     def _pool(self, instance: str) -> Pool:
         config = self.in_force.config
-        reactions = WorkerReactions(
-            self.in_force,
-            self.catalog,
-            self.backend,
-            probes=self.probes,
-            features=self.features,
-            usage=self.usage,
-            notifier=self.notifier,
-        )
         return Pool(
             limits(config, self.catalog, self._memory),
             WorkerLauncher(
@@ -137,19 +138,18 @@ class Parts:
             self._log,
             freeze_idle=config.pool.freeze_idle,
             reuse_bytes=config.pool.reuse_megabytes * 2**20,
-            on_ready=reactions.ready,
-            on_start_failed=reactions.start_failed,
+            on_ready=self.worker_reactions.ready,
+            on_start_failed=self.worker_reactions.start_failed,
             observer=self.observer,
         )
 
     def _turns(self) -> Turns:
-        reactions = TurnReactions(self.backend, self.notifier)
         return Turns(
             self.pool,
             self.in_force.profiles,
             self.conversations,
             self._log,
-            on_fault=reactions.failed,
+            on_fault=self.turn_reactions.failed,
             able=lambda: abilities(self.features.findings),
             allows_reset=self._allows_reset,
             transcripts=self.transcripts,
@@ -157,8 +157,8 @@ class Parts:
                 self.account,
                 FirstContact(lambda: self.backend.login),
                 self._log,
-                on_closed=reactions.account_closed,
-                on_opened=reactions.account_opened,
+                on_closed=self.turn_reactions.account_closed,
+                on_opened=self.turn_reactions.account_opened,
             ),
             observer=self.observer,
             decisions=self.decisions,
