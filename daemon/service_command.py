@@ -15,6 +15,7 @@ from maxd.daemon.settings import Config
 from maxd.daemon.unit_files import Facts, Kind, UnitFile, is_ours, unit_files
 
 EX_USAGE: Final = 64
+LINGERING: Final = Path("/var/lib/systemd/linger")
 COMMAND_SECONDS: Final = 60.0
 SOCKETS: Final = ("maxd.socket", "maxd-admin.socket")
 
@@ -41,7 +42,10 @@ def service(options: argparse.Namespace, config: Config) -> int:
         wanted = unit_files(kind, facts(options, config))
         match options.action:
             case "install":
-                return _install(kind, wanted, start=not options.no_start)
+                code = _install(kind, wanted, start=not options.no_start)
+                if kind == "systemd-user" and not _lingers():
+                    print("It ends when you log out, unless you run: loginctl enable-linger")
+                return code
             case "uninstall":
                 return _uninstall(kind, wanted[0].path.parent)
             case _:
@@ -120,6 +124,11 @@ def _install(kind: Kind, wanted: Sequence[UnitFile], *, start: bool) -> int:
         enable = ["enable", *(["--now"] if start else []), *names[1:], names[0]]
         commands = [_systemctl(kind, "daemon-reload"), _systemctl(kind, *enable)]
     return _run_all(kind, commands, start=start)
+
+
+def _lingers() -> bool:
+    """Whether this user's service manager runs without a login, too."""
+    return (LINGERING / pwd.getpwuid(os.getuid()).pw_name).exists()
 
 
 def _uninstall(kind: Kind, folder: Path) -> int:

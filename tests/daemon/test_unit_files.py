@@ -156,6 +156,7 @@ def test_install_status_uninstall(home: Home) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     for name in ("maxd.service", "maxd.socket"):
         assert f"wrote   {home.units / name}" in done.stdout
+    assert done.stdout.endswith("loginctl enable-linger\n")
     asked = home.log.read_text().splitlines()
     assert asked[-1] == "--user enable --now maxd.socket maxd.service"
     assert "--user daemon-reload" in asked
