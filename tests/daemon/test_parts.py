@@ -141,6 +141,7 @@ async def test_starts_that_fail_are_told_until_one_works(bench: Bench) -> None:
     bench.parts.worker_reactions.start_failed(WorkerStartFailed("it said nothing"))
     bench.parts.worker_reactions.ready(Readiness("2.1.330", None))
     await bench.channel.sends((Kind.POOL_DEGRADED, False), (Kind.POOL_DEGRADED, True))
+    assert bench.channel.sent[0].notice.text.startswith("It said nothing.")
     assert bench.parts.probes.version is None, "there is no CLI to probe"
 
 
