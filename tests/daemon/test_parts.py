@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from maxd.daemon.account import Closure
+from maxd.daemon.backend import PAUSE_SECONDS
 from maxd.daemon.notices import Kind, Message
 from maxd.daemon.parts import Parts
 from maxd.daemon.profile_settings import Profiles, ProfileTable
@@ -50,17 +52,18 @@ class Recording:
 
 
 class Bench:
-    """The parts of a daemon that keeps no spares, and what they tell."""
+    """The parts of a daemon that keeps no spares and has no CLI, and what they tell."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.cli = folder / "claude"
         self.channel = Recording()
         self.configured: list[Config] = []
         self._file = self.config()
         log, _ = logger()
         self.parts = Parts(
             self._file,
-            {"PATH": ""},
+            {"PATH": "/usr/bin:/bin"},
             "test",
             log,
             announcer=Announcer({}),
@@ -69,6 +72,11 @@ class Bench:
             on_config=self.configured.append,
             channels=[self.channel],
         )
+
+    def install(self) -> None:
+        """Have a CLI that is logged in."""
+        self.cli.write_text("""#!/bin/sh\necho '{"loggedIn": true, "authMethod": "claude.ai"}'\n""")
+        self.cli.chmod(0o755)
 
     def reload(self, config: Config) -> None:
         """Have `config` read again."""
@@ -79,7 +87,7 @@ class Bench:
         self, *, cli: str = "", warm: "Sequence[str]" = (), **tables: ProfileTable
     ) -> Config:
         return Config(
-            cli=Cli(path=cli),
+            cli=Cli(path=cli or str(self.cli)),
             pool=Pool(spares=0, warm=tuple(warm)),
             profiles=Profiles(directory=str(self.folder / "work")),
             profile_tables=tables,
@@ -97,9 +105,11 @@ async def bench(tmp_path: Path, nursery: trio.Nursery) -> Bench:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    with trio.fail_after(10):
-        while not condition():
-            await trio.lowlevel.checkpoint()
+    """Processes and threads do not share a virtual clock."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        await trio.lowlevel.checkpoint()
 
 
 async def test_the_backend_opens_and_closes_the_pool(bench: Bench) -> None:
@@ -114,6 +124,25 @@ async def test_the_backend_opens_and_closes_the_pool(bench: Bench) -> None:
     await bench.channel.sends((Kind.BACKEND_UNAVAILABLE, False), (Kind.BACKEND_UNAVAILABLE, True))
     told = [event.what for event in parts.overview.status().events]
     assert sorted(told) == ["claude CLI can be used", "claude CLI cannot be used"]
+
+
+@pytest.mark.parametrize("failed", ["start", "turn"])
+async def test_what_fails_has_the_cli_looked_at_again(
+    bench: Bench, nursery: trio.Nursery, mock_clock: MockClock, failed: str
+) -> None:
+    parts = bench.parts
+    await nursery.start(parts.backend.run, parts.backend_reactions)
+    await until(lambda: parts.pool.fault is not None)
+    bench.install()
+    if failed == "start":
+        parts.worker_reactions.start_failed(GONE)
+    else:
+        parts.turn_reactions.failed(GONE)
+    await wait_all_tasks_blocked()
+    # Long before it would look by itself.
+    mock_clock.jump(PAUSE_SECONDS)
+    await until(lambda: parts.pool.fault is None)
+    assert parts.backend.cli == bench.cli
 
 
 async def test_a_login_that_ends_and_is_renewed(bench: Bench) -> None:
