@@ -52,7 +52,10 @@ DRILLS: Final = (
     Drill(
         "service-cut",
         "the service cuts its answer in the middle",
-        partial(fail, words=50, cut=5, codes={(502, "upstream_unreachable")}),
+        # Whether the CLI gives up, or tries again behind what the client has already read.
+        partial(
+            fail, words=50, cut=5, codes={(502, "upstream_unreachable"), (502, "upstream_error")}
+        ),
         2,
     ),
     Drill(
