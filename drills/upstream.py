@@ -4,7 +4,8 @@ from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from drills.outcome import Drill, Outcome
+from drills.drill import Drill
+from drills.outcome import Outcome
 from drills.site import Site
 from tests.end_to_end.running import LoopbackProcess
 
