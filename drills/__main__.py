@@ -17,7 +17,8 @@ import psutil
 from rich.console import Console
 
 from drills import clients, daemon, surroundings, upstream, workers
-from drills.outcome import Drill, NotHere, Outcome, markdown, table
+from drills.drill import Drill
+from drills.outcome import NotHere, Outcome, markdown, table
 from drills.site import Site
 
 DRILLS: Final = (

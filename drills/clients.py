@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 import httpx
 import trio
 
-from drills.outcome import Drill, Outcome
+from drills.drill import Drill
+from drills.outcome import Outcome
 from drills.site import MODEL, SEND_SECONDS, Site
 from tests.end_to_end.running import directive
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 import openai
 import psutil
 
-from drills.outcome import Drill, NotHere, Outcome
+from drills.drill import Drill
+from drills.outcome import NotHere, Outcome
 from drills.site import DRAIN_SECONDS, ROOT, Site
 
 if TYPE_CHECKING:

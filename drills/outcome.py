@@ -1,15 +1,11 @@
-"""What a drill is, what came of it, and the table that is printed of all of them."""
+"""What came of a drill, and the table that is printed of all of them."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from rich.table import Table
-
-if TYPE_CHECKING:
-    from drills.site import Site
-
 
 # Of what went wrong; an error may hold the daemon's whole log.
 MOST_SHOWN: Final = 2000
@@ -57,22 +53,6 @@ class Outcome:
             counter[what] += 1
         else:
             self.breaks(f"not so: {what} ({detail!r})" if detail != "" else f"not so: {what}")
-
-
-@dataclass(frozen=True)
-class Drill:
-    """A fault and what may come of it.
-
-    `run` breaks something at the site once and looks at what comes of it; it is called `times`
-    times, each followed by the health check. `variables` are settings of the daemon; drills that
-    follow each other with the same ones use the same daemon.
-    """
-
-    name: str
-    what: str
-    run: "Callable[[Site, Outcome], None]"
-    times: int = 3
-    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 def table(outcomes: Iterable[Outcome]) -> Table:

@@ -14,7 +14,8 @@ import openai
 import psutil
 
 from drills.clients import connect
-from drills.outcome import Drill, NotHere, Outcome
+from drills.drill import Drill
+from drills.outcome import NotHere, Outcome
 from drills.site import Site
 
 DISK_BYTES: Final = 2 * 2**20

@@ -5,7 +5,8 @@ from typing import Any, Final
 
 import openai
 
-from drills.outcome import Drill, Outcome
+from drills.drill import Drill
+from drills.outcome import Outcome
 from drills.site import MODEL, Site
 from tests.end_to_end.running import directive
 

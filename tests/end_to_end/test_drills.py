@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from drills.__main__ import DRILLS, main
-from drills.outcome import Drill, NotHere, Outcome
+from drills.drill import Drill
+from drills.outcome import NotHere, Outcome
 from drills.site import Site
 
 ROOT = Path(__file__).parents[2]
