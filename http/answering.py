@@ -35,7 +35,9 @@ class Answering:
         state = cast("dict[str, Any]", request.scope)["state"]
         stack: ExitStack = state["stack"]
         client = client_in_progress()
-        # The limits of the key come first: where both have one, the account's is not the nearer.
+        streaming = streaming_of(request.headers.items())
+        # From here to the turn, which counts it out again, nothing may fail. The limits of the key
+        # come first: where both have one, the account's is not the nearer.
         count_out = self._meter.count_in(client.key, state["headers"])
         told = {name for name, _ in state["headers"]}
         account = account_headers(self._turns.gate.account, time.time())
@@ -45,7 +47,7 @@ class Answering:
             client=client.scope,
             request_id=state["request_id"],
             conversation_id=request.headers.get(CONVERSATION),
-            streaming=streaming_of(request.headers.items()),
+            streaming=streaming,
             dialect=DIALECTS.get(request.path, "other"),
             key=client.key,
             on_end=count_out,

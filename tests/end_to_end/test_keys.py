@@ -41,10 +41,12 @@ class Site:
             text=True,
         ).stdout
 
-    def ask(self, key: str) -> Any:
+    def ask(self, key: str, **headers: str) -> Any:
         with self.daemon.client(api_key=key) as client:
             raw = client.chat.completions.with_raw_response.create(
-                model=MODEL, messages=[{"role": "user", "content": "hello"}]
+                model=MODEL,
+                messages=[{"role": "user", "content": "hello"}],
+                extra_headers=headers,
             )
             return raw.http_response
 
@@ -100,6 +102,16 @@ def test_a_turn_that_is_left_counts_until_it_ends(site: Site) -> None:
     with pytest.raises(openai.RateLimitError, match="1 turns running at once"):
         site.ask(site.single)
     assert site.daemon.wait_log("turn", key="single")["outcome"] == "finished"
+    assert site.ask(site.single).status_code == 200
+
+
+def test_a_request_that_is_refused_counts_no_longer(site: Site) -> None:
+    for name, value in (
+        ("X-Maxd-Stream", "sideways"),
+        ("X-Conversation-Id", "no id"),
+    ):
+        with pytest.raises(openai.BadRequestError):
+            site.ask(site.single, **{name: value})
     assert site.ask(site.single).status_code == 200
 
 
