@@ -31,7 +31,8 @@ demo: .venv/installed
 	.venv/bin/maxd demo
 
 test: .venv/installed
-	.venv/bin/python -m pytest
+	@echo "Two halves side by side; each prints its result at its end, after about ten minutes."
+	$(MAKE) --jobs=2 --output-sync=target whole parts IN=.venv
 
 # With uv: pip's search for versions that go together takes a quarter of an hour. The openai npm
 # package is tested where there is npm.
@@ -52,13 +53,13 @@ check: .venv-check/installed
 	rm -rf build dist
 	.venv-check/bin/python -m build --wheel --outdir dist . >/dev/null
 	.venv-check/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall dist/maxd-*.whl
-	$(MAKE) --jobs=2 --output-sync=target check-whole check-parts
+	$(MAKE) --jobs=2 --output-sync=target whole parts IN=.venv-check
 
-# Side by side: either of them waits for processes most of the time.
-check-whole:
-	.venv-check/bin/python -m pytest -o cache_dir=.pytest_cache/whole tests/end_to_end
-check-parts:
-	.venv-check/bin/python -m pytest -o cache_dir=.pytest_cache/parts --ignore=tests/end_to_end
+# Side by side, with what is installed in IN: either of them waits for processes most of the time.
+whole:
+	$(IN)/bin/python -m pytest -o cache_dir=.pytest_cache/whole tests/end_to_end
+parts:
+	$(IN)/bin/python -m pytest -o cache_dir=.pytest_cache/parts --ignore=tests/end_to_end
 
 test-browser: .venv/installed
 	MAXD_BROWSER=1 .venv/bin/python -m pytest tests/end_to_end/test_dashboard.py
@@ -102,4 +103,4 @@ conformance: .venv/installed
 clean:
 	rm -rf .venv .venv-check build dist *.egg-info bench/.npm .openclaw .systemd .venv-clients .mypy_cache .ruff_cache .pytest_cache
 
-.PHONY: help demo test check-whole check-parts test-openclaw test-systemd test-clients check bench drills conformance clean test-browser
+.PHONY: help demo test whole parts test-openclaw test-systemd test-clients check bench drills conformance clean test-browser
