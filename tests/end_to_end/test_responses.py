@@ -331,7 +331,7 @@ def test_an_item_may_be_named_instead_of_sent(
 
 
 def test_a_stream_that_breaks_ends_in_failed(client: openai.OpenAI) -> None:
-    asked = directive(words=20, error={"status": 529, "after": 5})
+    asked = directive(words=20, pace=0.2, error={"status": 529, "after": 5})
     told = list(client.responses.create(model=MODEL, input=asked, stream=True))
     last = told[-1]
     assert last.type == "response.failed"
