@@ -22,9 +22,11 @@ from maxd.workers.launch import Launch
 from maxd.workers.states import State
 from maxd.workers.worker import Readiness, Worker
 
-# A CLI that has just become ready goes on for about 2 s, using 0.15 s of CPU (2.1.330). Frozen
-# before that, it catches up in the turn it is thawed for: 1.7 times as long to the first token.
-SETTLE_SECONDS = 3.0
+# What a CLI still has to do when it becomes idle, it would do in the turn it is thawed for: 0.15 s
+# of CPU in the first 2 s after its start, and a garbage collection 10 s after any turn (2.1.330).
+# Frozen 3 s after a turn, the first token of the next took 58 ms; after 12 s, as never frozen, 35.
+# Until then it uses 0.4 % of a core.
+SETTLE_SECONDS = 15.0
 
 Command: TypeAlias = Callable[[float], None]
 """Something that has happened, told to the scheduler with the time (seconds, trio's clock)."""
