@@ -172,7 +172,14 @@ FUNCTIONS_ENVIRONMENT = {
 }
 
 
+# Of one that reads no settings and has no tools. In safe mode what the user has made of their CLI
+# is not even looked for, which saves a fourteenth of a short turn's CPU (2.1.330). A version that
+# does not know the variable ignores it; an option would end its start.
+BARE_ENVIRONMENT = {"CLAUDE_CODE_SAFE_MODE": "1"}
+
+
 def environment(profile: Profile, base: Mapping[str, str]) -> dict[str, str]:
     """`base` with what a worker of `profile` needs in it."""
     own = profile.with_functions == profile.name
-    return {**base, **FUNCTIONS_ENVIRONMENT} if own else {**base}
+    bare = not profile.settings and not profile.has_tools
+    return {**base, **(FUNCTIONS_ENVIRONMENT if own else {}), **(BARE_ENVIRONMENT if bare else {})}

@@ -5,7 +5,16 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from maxd.workers.profiles import AGENT, BUILT_IN, CHAT, DEFAULT, Profile, command_line
+from maxd.workers.profiles import (
+    AGENT,
+    BUILT_IN,
+    CHAT,
+    DEFAULT,
+    OPENCLAW,
+    Profile,
+    command_line,
+    environment,
+)
 
 WITH_MCP = replace(CHAT, name="servers", mcp="/m.json")
 
@@ -110,3 +119,14 @@ def test_every_word_is_one_option_whatever_the_model_is(profile: Profile, model:
 def test_the_default_is_a_profile_and_names_are_their_own() -> None:
     assert DEFAULT in BUILT_IN
     assert all(profile.name == name for name, profile in BUILT_IN.items())
+
+
+def test_only_a_worker_without_settings_and_tools_is_started_in_safe_mode() -> None:
+    """Anywhere else it would take away what the user has set up for it."""
+    for profile in (CHAT, OPENCLAW):
+        assert environment(profile, {"PATH": "x"})["CLAUDE_CODE_SAFE_MODE"] == "1"
+    with_settings = replace(CHAT, settings=("user",))
+    with_servers = replace(CHAT, mcp="user")
+    with_tools = replace(CHAT, tools=("Read",))
+    for profile in (AGENT, with_settings, with_servers, with_tools):
+        assert "CLAUDE_CODE_SAFE_MODE" not in environment(profile, {"PATH": "x"})
