@@ -161,7 +161,8 @@ class Pool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ),
     ] = 30
     freeze_idle: Annotated[
-        bool, Meta(description="Whether idle spares are stopped, so that they use no CPU.")
+        bool,
+        Meta(description="Whether workers that wait are stopped after 15 s, to use no CPU."),
     ] = True
     start_timeout_seconds: Annotated[
         float,
