@@ -109,7 +109,10 @@ class ProfileTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ] = UNSET
     settings: Annotated[
         Annotated[tuple[Source, ...], Meta(max_length=3)] | UnsetType,
-        Meta(description="Which of the CLI's own settings, memories and hooks are read."),
+        Meta(
+            description="Which of the CLI's own settings, memories and hooks are read. With none "
+            "and no tools the CLI is started in its safe mode."
+        ),
     ] = UNSET
     mcp: Annotated[
         _Mcp | UnsetType,
