@@ -269,7 +269,7 @@ async def _everything(
         if show is not None:
             await nursery.start(show.serve_model)
             environment = show.environment
-        on_serving = partial(_announce, log, where) if show is None else partial(show.play, where)
+        on_serving = partial(_began, log, where) if show is None else partial(show.play, where)
         await run(
             config,
             environment,
@@ -287,7 +287,8 @@ async def _everything(
         nursery.cancel_scope.cancel()
 
 
-async def _announce(log: FilteringBoundLogger, where: str) -> None:
+async def _began(log: FilteringBoundLogger, where: str) -> None:
+    """Requests are answered."""
     # What there is by now stays. The search for garbage would go through all of it again some
     # hundred turns later, and nothing is served for the 50 ms that this takes.
     gc.freeze()

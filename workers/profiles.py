@@ -171,10 +171,9 @@ FUNCTIONS_ENVIRONMENT = {
     "MAX_MCP_OUTPUT_TOKENS": "1000000",
 }
 
-
-# Of one that reads no settings and has no tools. In safe mode what the user has made of their CLI
-# is not even looked for, which saves a fourteenth of a short turn's CPU (2.1.330). A version that
-# does not know the variable ignores it; an option would end its start.
+# What one that reads no settings and has no tools needs in it. In safe mode what the user has made
+# of their CLI is not even looked for, which saves a fourteenth of a short turn's CPU (2.1.330). A
+# version that does not know the variable ignores it; an option would end its start.
 BARE_ENVIRONMENT = {"CLAUDE_CODE_SAFE_MODE": "1"}
 
 
